@@ -1,0 +1,377 @@
+/* kho.h: libkho, the client of a kho cluster. Installed, with error.h.
+ *
+ * What it promises (README, "Guarantees"): a write that ended KHO_APPLIED is on stable storage on W
+ * of the record's R replicas (2 of 3 by default), and every read that begins later returns it or a
+ * newer one. Nothing here weakens that.
+ *
+ * Two layers:
+ *   struct kho           asynchronous, on the caller's libuv loop. All calls on it, and all its
+ *                        callbacks, belong to the loop's thread. No call blocks.
+ *   struct kho_blocking  for programs without a loop: runs one in a thread of its own. Any number
+ * of threads may call it at once; each call returns when its operation ended.
+ *
+ * Rules of every asynchronous call
+ *   - It returns 0 and its callback runs exactly once, later, never within the call; or it returns
+ * a negative code and its callback never runs.
+ *   - Names, keys, values and items are copied before the call returns.
+ *   - What a callback is handed (results, keys, values) is lent until the callback returns.
+ *   - Each call has a deadline in milliseconds from now (0: the option's) and ends by it.
+ *   - A batch isn't atomic: each record has its own result, in the order of the items. Equal keys
+ * in one batch apply in the order of the array. Puts on one key by one client are sent in the order
+ *     of submission, with rising versions.
+ *   - Codes are those of error.h, or -errno.
+ */
+#ifndef KHO_KHO_H
+#define KHO_KHO_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include <kho/error.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define KHO_API __attribute__((visibility("default")))
+#else
+#define KHO_API
+#endif
+
+struct uv_loop_s;
+struct kho;
+struct kho_blocking;
+
+/* The order of writes to one key: by counter, then by writer. Counters hold milliseconds since 1970
+ * times 2^20 as long as nothing pushed them ahead. */
+struct kho_version {
+    uint64_t counter;
+    uint32_t writer;
+};
+
+/* The outcome of a write. */
+enum kho_outcome {
+    KHO_APPLIED = 0,     /* durable on a majority */
+    KHO_NOT_APPLIED = 1, /* no replica has it or will */
+    KHO_IN_DOUBT = 2     /* it may be there, or appear later: go on with the token */
+};
+
+/* Names an in-doubt write. Plain bytes: may be stored and used by another process. Handing it in
+ * with the same collection, key and value goes on with the same version, so the write happens once.
+ */
+struct kho_token {
+    uint8_t bytes[64];
+};
+
+/* One record of a call. get, stat and del read the key only; append takes key_len 0 for a new key,
+ * or a key of 16 bytes that it returned before. */
+struct kho_item {
+    const void *key;
+    size_t key_len;                /* 1 to 1,024 */
+    const void *value;             /* put, append */
+    size_t value_len;              /* 0 to 16,777,216 */
+    const struct kho_token *token; /* put, del, append: of an in-doubt attempt; else NULL */
+};
+
+struct kho_result {
+    int status;                 /* 0; KHO_ENOTFOUND; another code. In doubt: KHO_EINDOUBT */
+    enum kho_outcome outcome;   /* of a write */
+    struct kho_version version; /* of the record read or written; zero if there is none */
+    const void *key;
+    size_t key_len;
+    const void *value;      /* get and list with values; NULL otherwise */
+    size_t value_len;       /* get, stat, list: the value's length, present or not */
+    uint8_t hash[16];       /* XXH3-128 (canonical) of the value: get, stat, put, append, list */
+    struct kho_token token; /* where outcome is KHO_IN_DOUBT */
+};
+
+/* Memory comes from here. Zeroed members: malloc and free. `release` takes NULL. */
+struct kho_heap {
+    void *(*allocate)(size_t size, void *arg);
+    void (*release)(void *memory, void *arg);
+    void *arg;
+};
+
+/* Set by kho_options_init; change what you need. */
+struct kho_options {
+    size_t struct_size;
+    const char *cluster;           /* seeds, "HOST:PORT,HOST:PORT"; any one reachable is enough */
+    uint32_t deadline_ms;          /* of calls that name none; default 10,000 */
+    uint32_t unavailable_after_ms; /* a majority out of reach so long fails calls; default 2,000 */
+    uint32_t hedge_ms;             /* ask another replica for the record after that; default 50 */
+    uint64_t inflight_bytes_max;   /* keys and values of calls under way; default 64 MiB */
+    uint64_t holdback_bytes_max;   /* values held for lagging replicas after W; default 64 MiB */
+    struct kho_heap heap;
+};
+
+KHO_API void kho_options_init(struct kho_options *options);
+
+/* "1.0.0" */
+KHO_API const char *kho_version_string(void);
+/* The sentence of any code, the kernel's included. Never NULL, never freed. */
+KHO_API const char *kho_strerror(int code);
+
+typedef void (*kho_done_cb)(struct kho *client, int status, void *arg);
+typedef void (*kho_records_cb)(struct kho *client, const struct kho_result *results, size_t count,
+                               void *arg);
+
+/* Names a call under way, for kho_cancel. 0 is none. */
+typedef uint64_t kho_call_id;
+
+/* --- Opening and closing ---------------------------------------------------------------------- */
+
+/* Makes a client on `loop` and starts to look for the cluster. `opened` (may be NULL) runs once the
+ * map is there, or with an error when the deadline passed without one; the client goes on trying
+ * either way. Calls may be submitted at once. -EINVAL: no seeds, or one that isn't HOST:PORT. */
+KHO_API int kho_open(struct uv_loop_s *loop, const struct kho_options *options, kho_done_cb opened,
+                     void *arg, struct kho **ret_client);
+
+/* Refuses new calls (KHO_ECLOSED), lets those under way end, waits until acknowledged writes have
+ * reached all replicas or their deadlines ended, closes, runs `closed` and frees the client, which
+ * must not be touched from then on. `closed` may be NULL. Call it once. */
+KHO_API void kho_close(struct kho *client, kho_done_cb closed, void *arg);
+
+/* Ends a call now: its callback runs with KHO_ECANCELED, and KHO_IN_DOUBT for writes that were
+ * sent. A call that has ended is no error. */
+KHO_API void kho_cancel(struct kho *client, kho_call_id call);
+
+/* --- Records ---------------------------------------------------------------------------------- */
+
+/* Each takes `count` items (1 to 65,536) of one collection, deadline_ms (0: the option's), a
+ * callback, and an optional place for the call's id.
+ *
+ * Errors of the call: KHO_EKEYSIZE, KHO_EVALUESIZE, KHO_ECOLLECTIONNAME, KHO_ETOKEN, KHO_EBUSY (the
+ * bound of bytes in flight: wait for kho_on_room; a call is always taken while nothing is in
+ * flight), KHO_ECLOSED, -ENOMEM, -EINVAL. Errors of a result: KHO_ENOCOLLECTION, KHO_EUNAVAILABLE,
+ * KHO_EDEADLINE, KHO_ECANCELED, KHO_EINDOUBT, KHO_EFULL, KHO_ENOSPACE, KHO_EREADONLY,
+ * KHO_ECONFLICT, KHO_EDAMAGED; get and stat also KHO_ENOTFOUND.  del of an absent key is applied
+ * (it writes a tombstone). */
+KHO_API int kho_put(struct kho *client, const char *collection, const struct kho_item *items,
+                    size_t count, uint32_t deadline_ms, kho_records_cb cb, void *arg,
+                    kho_call_id *ret_call);
+KHO_API int kho_del(struct kho *client, const char *collection, const struct kho_item *items,
+                    size_t count, uint32_t deadline_ms, kho_records_cb cb, void *arg,
+                    kho_call_id *ret_call);
+/* Stores a value under a new 16-byte key, which the result brings: one round trip instead of two.
+ */
+KHO_API int kho_append(struct kho *client, const char *collection, const struct kho_item *items,
+                       size_t count, uint32_t deadline_ms, kho_records_cb cb, void *arg,
+                       kho_call_id *ret_call);
+/* The newest value, its content hash checked here against the one that the writer computed. */
+KHO_API int kho_get(struct kho *client, const char *collection, const struct kho_item *items,
+                    size_t count, uint32_t deadline_ms, kho_records_cb cb, void *arg,
+                    kho_call_id *ret_call);
+/* As get, without the value: version, length and content hash. */
+KHO_API int kho_stat(struct kho *client, const char *collection, const struct kho_item *items,
+                     size_t count, uint32_t deadline_ms, kho_records_cb cb, void *arg,
+                     kho_call_id *ret_call);
+
+/* Bytes of keys and values under way, and the bound. */
+KHO_API uint64_t kho_inflight_bytes(const struct kho *client);
+/* Runs `cb` once when the bytes under way have fallen to half of the bound. One at a time: a later
+ * call replaces an earlier one. */
+KHO_API void kho_on_room(struct kho *client, kho_done_cb cb, void *arg);
+
+/* Waits until all writes submitted before are on all R replicas: 0; KHO_EUNAVAILABLE, if some were
+ * given up (a replica away for long, the bound of held-back bytes): kho_repair brings them. */
+KHO_API int kho_flush(struct kho *client, uint32_t deadline_ms, kho_done_cb cb, void *arg);
+
+/* --- Listing ---------------------------------------------------------------------------------- */
+
+/* Where a listing goes on. Zeroed: at the start. Plain bytes, stable while the cluster grows. */
+struct kho_cursor {
+    uint8_t bytes[16];
+};
+
+typedef void (*kho_list_cb)(struct kho *client, int status, const struct kho_result *results,
+                            size_t count, const struct kho_cursor *next, int done, void *arg);
+
+enum { KHO_LIST_WITH_VALUES = 1 };
+
+/* One page of a collection, about `limit` records (1 to 65,536; it may be fewer or none before
+ * `done`), in the order of key hashes. A record acknowledged before the listing began and not
+ * deleted appears exactly once. No snapshot, no order by key, no prefixes. */
+KHO_API int kho_list(struct kho *client, const char *collection, const struct kho_cursor *from,
+                     size_t limit, unsigned flags, uint32_t deadline_ms, kho_list_cb cb, void *arg,
+                     kho_call_id *ret_call);
+
+/* --- The cluster ------------------------------------------------------------------------------ */
+
+struct kho_collection_info {
+    const char *name;
+    uint32_t id;
+    unsigned replicas;
+    int separator; /* of the placement key, -1: none */
+};
+
+struct kho_cluster_info {
+    uint8_t cluster[16];
+    uint64_t epoch; /* 0: no map yet */
+    uint64_t map_hash;
+    uint32_t partitions;
+    unsigned replicas, write_quorum, read_quorum;
+    const char *home;
+    size_t node_count;
+    size_t collection_count;
+    const struct kho_collection_info *collections;
+};
+
+/* What the client's map says; lent until the next callback or call. KHO_ENOMAP before `opened`. */
+KHO_API int kho_cluster(struct kho *client, struct kho_cluster_info *ret_info);
+
+/* What one node says of itself. */
+struct kho_node_status {
+    const char *name;
+    const char *address;
+    uint16_t port;
+    const char *zone;
+    int status; /* 0, or why it couldn't be asked */
+    uint8_t incarnation[16];
+    uint64_t epoch; /* of the map it holds */
+    size_t stat_count;
+    const char *const *stat_names; /* names of error-free numbers: see kho_stat_sentence */
+    const uint64_t *stats;
+};
+typedef void (*kho_status_cb)(struct kho *client, int status, const struct kho_node_status *nodes,
+                              size_t count, void *arg);
+KHO_API int kho_status(struct kho *client, uint32_t deadline_ms, kho_status_cb cb, void *arg);
+/* What a number of that name means, or NULL. */
+KHO_API const char *kho_stat_sentence(const char *name);
+
+/* The digest of one collection on one node: equal digests, equal (key hash, version) sets.
+ * `records` counts tombstones too. */
+struct kho_digest {
+    const char *collection;
+    const char *node;
+    int status; /* 0, or why it couldn't be asked */
+    uint64_t records;
+    uint64_t bytes;
+    uint8_t sum[16];
+    uint64_t episodes; /* partitions in which a damage episode is open */
+};
+typedef void (*kho_digests_cb)(struct kho *client, int status, const struct kho_digest *digests,
+                               size_t count, void *arg);
+/* collection NULL: all. */
+KHO_API int kho_digests(struct kho *client, const char *collection, uint32_t deadline_ms,
+                        kho_digests_cb cb, void *arg);
+
+/* Comparison of all replicas of one collection, partition by partition. */
+struct kho_verify_result {
+    const char *collection;
+    uint64_t records; /* the largest count among the replicas, summed */
+    uint64_t bytes;
+    uint32_t partitions; /* that hold records */
+    uint32_t partitions_differing;
+    uint32_t partitions_unreached; /* some replica couldn't be asked */
+    uint32_t partitions_damaged;   /* some replica has an open episode */
+};
+typedef void (*kho_verify_cb)(struct kho *client, int status,
+                              const struct kho_verify_result *results, size_t count, void *arg);
+KHO_API int kho_verify(struct kho *client, const char *collection, uint32_t deadline_ms,
+                       kho_verify_cb cb, void *arg);
+
+/* Progress and result of a repair. */
+struct kho_repair_result {
+    uint32_t partitions; /* to look at */
+    uint32_t partitions_done;
+    uint32_t partitions_differing;
+    uint64_t records_compared;
+    uint64_t records_copied;
+    uint64_t bytes_copied;
+    uint64_t records_lost;   /* no replica could give the newest value */
+    uint64_t episodes_found; /* partitions with an open episode, replica by replica */
+    uint64_t episodes_closed;
+    uint64_t nodes_unreached;
+    uint64_t epoch;
+};
+typedef void (*kho_repair_cb)(struct kho *client, int status,
+                              const struct kho_repair_result *result, int done, void *arg);
+/* Makes the replicas of a collection (NULL: of all) equal: brings the map to nodes that are behind,
+ * raises the epoch where episodes are open (R2), compares, copies what differs, closes episodes.
+ * `cb` runs with done 0 as it goes on (about twice a second) and once with done 1. Ends with 0;
+ * KHO_EUNAVAILABLE: some replica was out of reach, the rest is done; KHO_EOVERLAP: episodes
+ * overlap; KHO_EDAMAGED: records_lost. */
+KHO_API int kho_repair(struct kho *client, const char *collection, kho_repair_cb cb, void *arg,
+                       kho_call_id *ret_call);
+
+/* Makes a collection; separator -1: none; replicas 0: the cluster's. Ends when a majority of the
+ * nodes has the new map. KHO_ECOLLECTIONEXISTS. */
+KHO_API int kho_collection_create(struct kho *client, const char *name, int separator,
+                                  unsigned replicas, uint32_t deadline_ms, kho_done_cb cb,
+                                  void *arg);
+
+/* Brings the client's map to the nodes that hold an older one or none. Ends with the first error,
+ * or KHO_EUNAVAILABLE where a node couldn't be reached. */
+KHO_API int kho_map_push(struct kho *client, uint32_t deadline_ms, kho_done_cb cb, void *arg);
+
+/* Takes a node back whose data folder was made anew: puts its present incarnation into the map,
+ * every partition of it as an open episode, for kho_repair to close (R2). -ENOENT: no node of that
+ * name; -EALREADY: the map names its present incarnation. */
+KHO_API int kho_node_readmit(struct kho *client, const char *name, uint32_t deadline_ms,
+                             kho_done_cb cb, void *arg);
+
+/* How a new cluster is made from running nodes that have no map yet. */
+struct kho_cluster_plan {
+    size_t struct_size;
+    const char *addresses; /* "HOST:PORT,…": the nodes; the first is the map's home */
+    const char *names;     /* "a,b,c": one a node, or NULL: a, b, c, … */
+    const char *zones;     /* one a node, or NULL: each its own */
+    uint32_t partitions;   /* 0: 4,096 */
+    unsigned replicas;     /* 0: 3, or the number of nodes if that is less */
+    unsigned write_quorum; /* 0: a majority of replicas */
+    unsigned read_quorum;  /* 0: the fewest that overlap with the write quorum */
+};
+typedef void (*kho_init_cb)(int status, const char *message, const void *map, size_t map_len,
+                            void *arg);
+/* Asks each node for incarnation and shard count, computes the map and pushes it. `message` names
+ * the node and the cause of a failure. `map` is lent: write it to a file for safe keeping. Refused
+ * with -EEXIST where a node has a map already. */
+KHO_API int kho_cluster_init(struct uv_loop_s *loop, const struct kho_cluster_plan *plan,
+                             uint32_t deadline_ms, kho_init_cb cb, void *arg);
+
+/* --- The blocking layer ----------------------------------------------------------------------- */
+
+/* What a blocking call returns. Free with kho_results_free; all inside belongs to it. */
+struct kho_results {
+    size_t count;
+    const struct kho_result *records;
+    struct kho_cursor next; /* kho_blocking_list */
+    int done;
+};
+KHO_API void kho_results_free(struct kho_results *results);
+
+/* Opens and waits for the map, at most options->deadline_ms. */
+KHO_API int kho_blocking_open(const struct kho_options *options, struct kho_blocking **ret_client);
+/* Drains as kho_close does and frees. No other call may be under way or come later. Takes NULL. */
+KHO_API void kho_blocking_close(struct kho_blocking *client);
+
+/* As their asynchronous namesakes. They return the error of the call, or 0 with *ret_results, whose
+ * records have each their own status. */
+KHO_API int kho_blocking_put(struct kho_blocking *client, const char *collection,
+                             const struct kho_item *items, size_t count, uint32_t deadline_ms,
+                             struct kho_results **ret_results);
+KHO_API int kho_blocking_del(struct kho_blocking *client, const char *collection,
+                             const struct kho_item *items, size_t count, uint32_t deadline_ms,
+                             struct kho_results **ret_results);
+KHO_API int kho_blocking_append(struct kho_blocking *client, const char *collection,
+                                const struct kho_item *items, size_t count, uint32_t deadline_ms,
+                                struct kho_results **ret_results);
+KHO_API int kho_blocking_get(struct kho_blocking *client, const char *collection,
+                             const struct kho_item *items, size_t count, uint32_t deadline_ms,
+                             struct kho_results **ret_results);
+KHO_API int kho_blocking_stat(struct kho_blocking *client, const char *collection,
+                              const struct kho_item *items, size_t count, uint32_t deadline_ms,
+                              struct kho_results **ret_results);
+KHO_API int kho_blocking_list(struct kho_blocking *client, const char *collection,
+                              const struct kho_cursor *from, size_t limit, unsigned flags,
+                              uint32_t deadline_ms, struct kho_results **ret_results);
+KHO_API int kho_blocking_flush(struct kho_blocking *client, uint32_t deadline_ms);
+KHO_API int kho_blocking_collection_create(struct kho_blocking *client, const char *name,
+                                           int separator, unsigned replicas, uint32_t deadline_ms);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

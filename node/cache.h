@@ -1,0 +1,39 @@
+/* cache.h: decompressed blocks in memory, bounded, scan-resistant (S3-FIFO: a small first-come
+ * queue from which blocks that were asked for again move to the main one; Yang et al., SOSP 2023).
+ *
+ * A block is known by its place (index.h) without the size class. Pinned blocks stay; when all are
+ * pinned the cache grows past its bound by what is pinned, and the callers bound their pins. */
+#ifndef KHO_NODE_CACHE_H
+#define KHO_NODE_CACHE_H
+
+#include <kho/base.h>
+
+struct shard_world;
+struct cache;
+
+struct cache_block {
+    struct queue link;
+    struct cache_block *chain;
+    uint64_t place;
+    uint8_t *data; /* the block's records, uncompressed */
+    uint32_t data_bytes;
+    uint32_t pins;
+    uint8_t asked; /* saturating count of hits since it came */
+    uint8_t queue; /* small, main, or none: forgotten while pinned */
+};
+
+int cache_create(struct shard_world *world, uint64_t bytes_max, struct cache **ret_cache);
+void cache_destroy(struct cache *cache);
+/* The block, pinned, or NULL. */
+struct cache_block *cache_get(struct cache *cache, uint64_t place);
+/* A new block with `data_bytes` of room in `data`, pinned, not findable before cache_publish();
+ * NULL: no memory even after evicting what isn't pinned. */
+struct cache_block *cache_add(struct cache *cache, uint64_t place, uint32_t data_bytes);
+void cache_publish(struct cache *cache, struct cache_block *block);
+/* Gives a pin back. An unpublished or forgotten block is freed with its last pin. */
+void cache_unpin(struct cache *cache, struct cache_block *block);
+/* The block must not be found any more (damage, or its segment is gone). */
+void cache_forget(struct cache *cache, uint64_t place);
+uint64_t cache_bytes(const struct cache *cache);
+
+#endif
