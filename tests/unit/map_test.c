@@ -1,0 +1,173 @@
+/* The cluster map: what is encoded is decoded, and a map that breaks a rule is refused. */
+#include "unit.h"
+
+#include <kho/map.h>
+
+struct made {
+    struct map_node nodes[4];
+    struct map_collection collections[2];
+    uint16_t table[16 * 3];
+    uint32_t since[16 * 3];
+    struct map_parts parts;
+    uint8_t *bytes;
+    size_t length;
+};
+
+static void make_parts(struct made *m)
+{
+    memset(m, 0, sizeof *m);
+    struct kho_random random;
+    kho_random_init(&random, 7);
+    for (int i = 0; i < 4; i++) {
+        struct map_node *n = &m->nodes[i];
+        snprintf(n->name, sizeof n->name, "%c", 'a' + i);
+        n->incarnation = kho_random_id(&random);
+        snprintf(n->address, sizeof n->address, "127.0.0.%d", i + 1);
+        n->port = 7700;
+        n->shards = 1;
+        n->weight = 1;
+        n->state = MAP_NODE_UP;
+        n->since = 1;
+    }
+    for (int i = 0; i < 2; i++) {
+        struct map_collection *c = &m->collections[i];
+        snprintf(c->name, sizeof c->name, "%s", i == 0 ? "population" : "eid");
+        c->id = (uint32_t)i + 1;
+        c->replicas = 3;
+        c->separator = i == 0 ? KHO_NO_SEPARATOR : '/';
+        c->since = 2;
+    }
+    for (int p = 0; p < 16; p++)
+        for (int k = 0; k < 3; k++) {
+            m->table[p * 3 + k] = (uint16_t)((p + k) % 4);
+            m->since[p * 3 + k] = 1;
+        }
+    m->parts = (struct map_parts){.cluster = kho_random_id(&random),
+                                  .epoch = 3,
+                                  .seed = 99,
+                                  .partitions = 16,
+                                  .replicas = 3,
+                                  .write_quorum = 2,
+                                  .read_quorum = 2,
+                                  .width = 3,
+                                  .home = 1,
+                                  .node_count = 4,
+                                  .collection_count = 2,
+                                  .nodes = m->nodes,
+                                  .collections = m->collections,
+                                  .table = m->table,
+                                  .since = m->since};
+}
+static int encode_and_decode(struct made *m, struct map *ret)
+{
+    free(m->bytes);
+    m->length = map_size(&m->parts);
+    m->bytes = malloc(m->length);
+    map_encode(&m->parts, m->bytes);
+    return map_decode(m->bytes, m->length, ret);
+}
+
+/* All parts come back, and look-ups find them. */
+static void test_round_trip(void **state)
+{
+    (void)state;
+    struct made made;
+    struct map m;
+    make_parts(&made);
+    assert_int_equal(encode_and_decode(&made, &m), 0);
+    assert_int_equal(m.epoch, 3);
+    assert_int_equal(m.home, 1);
+    assert_int_equal(map_node_by_name(&m, "c"), 2);
+    assert_int_equal(map_node_by_name(&m, "z"), -1);
+    assert_int_equal(map_node_by_incarnation(&m, &made.nodes[3].incarnation), 3);
+    assert_int_equal(map_collection_by_name(&m, "eid"), 1);
+    assert_int_equal(map_collection_by_name(&m, "ei"), -1);
+    assert_int_equal(map_collection_by_id(&m, 2), 1);
+    assert_int_equal(map_collection_by_id(&m, 3), -1);
+    struct map_collection c;
+    map_collection(&m, 1, &c);
+    assert_int_equal(c.separator, '/');
+    assert_int_equal(c.replicas, 3);
+    assert_true(map_is_replica(&m, 5, 3, 2));
+    assert_false(map_is_replica(&m, 5, 3, 0));
+    free(made.bytes);
+}
+
+/* Each flipped bit is refused. */
+static void test_flipped_bits(void **state)
+{
+    (void)state;
+    struct made made;
+    struct map m;
+    make_parts(&made);
+    assert_int_equal(encode_and_decode(&made, &m), 0);
+    for (size_t bit = 0; bit < made.length * 8; bit += 3) {
+        made.bytes[bit / 8] ^= (uint8_t)(1u << (bit % 8));
+        assert_true(map_decode(made.bytes, made.length, &m) < 0);
+        made.bytes[bit / 8] ^= (uint8_t)(1u << (bit % 8));
+    }
+    for (size_t len = 0; len < made.length; len += 5)
+        assert_int_equal(map_decode(made.bytes, len, &m), KHO_EMALFORMED);
+    free(made.bytes);
+}
+
+static void expect_refused(struct made *made)
+{
+    struct map m = {.epoch = 777};
+    assert_int_equal(encode_and_decode(made, &m), KHO_EMAP);
+    assert_int_equal(m.epoch, 777);
+    free(made->bytes);
+}
+
+/* Maps whose hash holds but whose fields break a rule are refused. */
+static void test_rules(void **state)
+{
+    (void)state;
+    struct made made;
+    make_parts(&made);
+    made.parts.epoch = 0;
+    expect_refused(&made);
+    make_parts(&made);
+    made.parts.write_quorum = 1; /* W + Q > R */
+    expect_refused(&made);
+    make_parts(&made);
+    made.parts.partitions = 12; /* no power of two */
+    expect_refused(&made);
+    make_parts(&made);
+    made.parts.home = 4;
+    expect_refused(&made);
+    make_parts(&made);
+    made.table[7] = 4; /* no such node */
+    expect_refused(&made);
+    make_parts(&made);
+    made.table[1] = made.table[0]; /* the same replica twice */
+    expect_refused(&made);
+    make_parts(&made);
+    made.nodes[2].incarnation = made.nodes[1].incarnation;
+    expect_refused(&made);
+    make_parts(&made);
+    snprintf(made.nodes[2].name, sizeof made.nodes[2].name, "a");
+    expect_refused(&made);
+    make_parts(&made);
+    made.nodes[2].port = 0;
+    expect_refused(&made);
+    make_parts(&made);
+    snprintf(made.collections[0].name, sizeof made.collections[0].name, "Bad Name");
+    expect_refused(&made);
+    make_parts(&made);
+    made.collections[1].id = 1; /* not rising */
+    expect_refused(&made);
+    make_parts(&made);
+    memset(&made.parts.cluster, 0, sizeof made.parts.cluster);
+    expect_refused(&made);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_flipped_bits),
+        cmocka_unit_test(test_rules),
+    };
+    return cmocka_run_group_tests_name("map", tests, NULL, NULL);
+}
