@@ -1,0 +1,377 @@
+/* index_test.c: the index against a plain model that keeps its entries in an unordered array. */
+#include "node/index.h"
+#include "node/store.h"
+
+#include <kho/record.h>
+#include <setjmp.h>
+#include <stdarg.h>
+
+#include <cmocka.h>
+
+enum { PARTITIONS = 4, MODEL_MAX = 6000 };
+static const uint32_t collections[] = {1, 2, 77};
+static const uint64_t digest_seed = 0x5EED;
+
+struct model_entry {
+    uint32_t collection, partition;
+    struct index_entry entry;
+};
+
+struct fixture {
+    struct shard_world world;
+    struct index *index;
+    struct kho_random random;
+    uint32_t count;
+    struct model_entry model[MODEL_MAX];
+};
+
+static struct fixture *fixture_create(uint64_t memory_max, uint64_t seed)
+{
+    struct fixture *f = calloc(1, sizeof *f);
+    assert_non_null(f);
+    world_init(&f->world, memory_max, seed);
+    kho_random_init(&f->random, seed);
+    assert_int_equal(index_create(&f->world, PARTITIONS, digest_seed, &f->index), 0);
+    return f;
+}
+
+static void fixture_destroy(struct fixture *f)
+{
+    index_destroy(f->index);
+    assert_int_equal(f->world.memory_bytes, 0);
+    free(f);
+}
+
+static uint64_t below(struct fixture *f, uint64_t bound)
+{
+    return kho_random_below(&f->random, bound);
+}
+
+/* `spread` 0: tags over the whole range; else they fall together at its top end. */
+static struct key_tag tag_draw(struct fixture *f, unsigned spread)
+{
+    struct key_tag tag = {.high = kho_random_next(&f->random), .low = (uint8_t)below(f, 3)};
+    if (spread != 0)
+        tag.high = UINT64_MAX - tag.high % spread;
+    return tag;
+}
+
+static struct model_entry *model_find(struct fixture *f, uint32_t collection, uint32_t partition,
+                                      struct key_tag tag)
+{
+    for (uint32_t i = 0; i < f->count; i++) {
+        struct model_entry *m = &f->model[i];
+        if (m->collection == collection && m->partition == partition &&
+            key_tag_compare(m->entry.tag, tag) == 0)
+            return m;
+    }
+    return NULL;
+}
+
+/* The lowest entry at or after `from`, or NULL. */
+static struct model_entry *model_next(struct fixture *f, uint32_t collection, uint32_t partition,
+                                      struct key_tag from)
+{
+    struct model_entry *best = NULL;
+    for (uint32_t i = 0; i < f->count; i++) {
+        struct model_entry *m = &f->model[i];
+        if (m->collection != collection || m->partition != partition ||
+            key_tag_compare(m->entry.tag, from) < 0)
+            continue;
+        if (best == NULL || key_tag_compare(m->entry.tag, best->entry.tag) < 0)
+            best = m;
+    }
+    return best;
+}
+
+static void assert_entry_equal(const struct index_entry *a, const struct index_entry *b)
+{
+    assert_int_equal(key_tag_compare(a->tag, b->tag), 0);
+    assert_int_equal(version_compare(a->version, b->version), 0);
+    assert_int_equal(a->tombstone, b->tombstone);
+    assert_int_equal(a->place, b->place);
+    assert_int_equal(a->value_bytes, b->value_bytes);
+}
+
+static struct index_entry entry_draw(struct fixture *f, struct key_tag tag)
+{
+    struct index_entry e = {.tag = tag,
+                            .version = {.counter = 1 + below(f, KHO_COUNTER_MAX),
+                                        .writer = (uint32_t)kho_random_next(&f->random)},
+                            .tombstone = below(f, 4) == 0,
+                            .place = below(f, PLACE_UNKNOWN + 1),
+                            .value_bytes = (uint32_t)below(f, KHO_VALUE_MAX)};
+    return e;
+}
+
+static void step(struct fixture *f, unsigned spread, unsigned growth)
+{
+    uint32_t collection = collections[below(f, KHO_COUNT_OF(collections))];
+    uint32_t partition = (uint32_t)below(f, PARTITIONS);
+    struct model_entry *known = f->count > 0 ? &f->model[below(f, f->count)] : NULL;
+    struct key_tag tag = tag_draw(f, spread);
+    if (known != NULL && below(f, 3) == 0) {
+        collection = known->collection;
+        partition = known->partition;
+        tag = known->entry.tag;
+    }
+    struct model_entry *m = model_find(f, collection, partition, tag);
+    uint64_t dice = below(f, 100);
+    if (dice < growth) {
+        struct index_entry entry = entry_draw(f, tag);
+        if (m == NULL && f->count == MODEL_MAX)
+            return;
+        assert_int_equal(index_put(f->index, collection, partition, &entry), 0);
+        if (m == NULL)
+            m = &f->model[f->count++];
+        *m = (struct model_entry){collection, partition, entry};
+    } else if (dice < 85) {
+        assert_int_equal(index_remove(f->index, collection, partition, tag), m != NULL);
+        if (m != NULL)
+            *m = f->model[--f->count];
+    } else if (dice < 90) {
+        uint64_t place = below(f, PLACE_UNKNOWN + 1);
+        assert_int_equal(index_repoint(f->index, collection, partition, tag, place), m != NULL);
+        if (m != NULL)
+            m->entry.place = place;
+    } else if (dice < 95) {
+        struct index_entry got;
+        assert_int_equal(index_get(f->index, collection, partition, tag, &got), m != NULL);
+        if (m != NULL)
+            assert_entry_equal(&got, &m->entry);
+    } else {
+        struct index_entry got;
+        m = model_next(f, collection, partition, tag);
+        assert_int_equal(index_next(f->index, collection, partition, tag, &got), m != NULL);
+        if (m != NULL)
+            assert_entry_equal(&got, &m->entry);
+    }
+}
+
+static void sum_add(struct index_digest *digest, const struct index_entry *e)
+{
+    uint8_t bytes[21];
+    kho_store64(bytes, e->tag.high);
+    bytes[8] = e->tag.low;
+    kho_store64(bytes + 9, e->version.counter | (uint64_t)e->tombstone << 63);
+    kho_store32(bytes + 17, e->version.writer);
+    XXH128_hash_t hash = XXH3_128bits_withSeed(bytes, sizeof bytes, digest_seed);
+    uint64_t low = digest->sum_low;
+    digest->sum_low += hash.low64;
+    digest->sum_high += hash.high64 + (digest->sum_low < low);
+    digest->count++;
+    digest->tombstones += e->tombstone;
+    digest->bytes += KHO_RECORD_HEAD + e->value_bytes;
+}
+
+static void assert_digest_equal(const struct index_digest *a, const struct index_digest *b)
+{
+    assert_int_equal(a->count, b->count);
+    assert_int_equal(a->tombstones, b->tombstones);
+    assert_int_equal(a->bytes, b->bytes);
+    assert_int_equal(a->sum_low, b->sum_low);
+    assert_int_equal(a->sum_high, b->sum_high);
+}
+
+/* Every table holds what the model holds, in order, under a digest computed from scratch. */
+static void check_whole(struct fixture *f)
+{
+    struct index_digest totals = {0}, got;
+    uint32_t seen = 0;
+    for (uint32_t c = 0; c < KHO_COUNT_OF(collections); c++)
+        for (uint32_t p = 0; p < PARTITIONS; p++) {
+            struct index_digest table = {0};
+            struct key_tag from = {0};
+            struct index_entry e, before = {0};
+            while (index_next(f->index, collections[c], p, from, &e)) {
+                struct model_entry *m = model_find(f, collections[c], p, e.tag);
+                assert_non_null(m);
+                assert_entry_equal(&e, &m->entry);
+                if (table.count > 0)
+                    assert_true(key_tag_compare(before.tag, e.tag) < 0);
+                sum_add(&table, &e);
+                sum_add(&totals, &e);
+                seen++;
+                before = e;
+                from = e.tag;
+                if (++from.low == 0 && ++from.high == 0)
+                    break;
+            }
+            assert_int_equal(index_digest(f->index, collections[c], p, &got), table.count > 0);
+            assert_digest_equal(&got, &table);
+        }
+    assert_int_equal(seen, f->count);
+    index_totals(f->index, &got);
+    assert_digest_equal(&got, &totals);
+    assert_int_equal(f->world.memory_bytes, index_memory(f->index));
+}
+
+static void run(uint64_t seed, unsigned spread, unsigned steps)
+{
+    struct fixture *f = fixture_create(UINT64_MAX, seed);
+    for (unsigned i = 0; i < steps; i++) {
+        /* Phases of growth and of shrinking. */
+        step(f, spread, (i / 2000) % 3 == 2 ? 15 : 70);
+        if (i % 1000 == 999)
+            check_whole(f);
+    }
+    fixture_destroy(f);
+}
+
+/* Random operations leave the index and a plain array with the same entries, order and digests. */
+static void test_agrees_with_a_model(void **state)
+{
+    (void)state;
+    for (uint64_t seed = 1; seed <= 4; seed++)
+        run(seed, 0, 12000);
+}
+
+/* Tags that all have the same home, at the end of the table, are kept all the same. */
+static void test_tags_that_fall_together(void **state)
+{
+    (void)state;
+    run(5, 1, 4000);
+    run(6, 40, 8000);
+}
+
+/* A partition that is dropped takes the entries of all collections with it, and no others. */
+static void test_drop_partition(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_create(UINT64_MAX, 7);
+    for (unsigned i = 0; i < 3000; i++)
+        step(f, 0, 80);
+    index_drop_partition(f->index, 2);
+    for (uint32_t i = 0; i < f->count;) {
+        if (f->model[i].partition == 2)
+            f->model[i] = f->model[--f->count];
+        else
+            i++;
+    }
+    check_whole(f);
+    for (uint32_t p = 0; p < PARTITIONS; p++)
+        index_drop_partition(f->index, p);
+    assert_int_equal(index_collections(f->index, NULL, 0), 0);
+    f->count = 0;
+    check_whole(f);
+    fixture_destroy(f);
+}
+
+/* Collections are told by rising id, whatever the order in which they came. */
+static void test_collections_rise(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_create(UINT64_MAX, 8);
+    static const uint32_t order[] = {9, 2, 1000, 1, 5};
+    for (size_t i = 0; i < KHO_COUNT_OF(order); i++) {
+        struct index_entry e = entry_draw(f, tag_draw(f, 0));
+        assert_int_equal(index_put(f->index, order[i], 0, &e), 0);
+    }
+    uint32_t ids[3] = {0};
+    assert_int_equal(index_collections(f->index, ids, 3), 5);
+    assert_int_equal(ids[0], 1);
+    assert_int_equal(ids[1], 2);
+    assert_int_equal(ids[2], 5);
+    fixture_destroy(f);
+}
+
+/* At the memory's bound new entries are refused, while replacing and reserved ones still pass. */
+static void test_full_memory(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_create(200000, 9);
+    struct index_entry e = {0};
+    assert_int_equal(index_reserve(f->index, 5000), KHO_EFULL);
+    assert_int_equal(index_reserve(f->index, 100), 0);
+    index_unreserve(f->index, 100);
+    int rc = 0;
+    uint32_t landed = 0;
+    while (rc == 0 && landed < 100000) {
+        e = entry_draw(f, tag_draw(f, 0));
+        rc = index_put(f->index, 1, (uint32_t)below(f, PARTITIONS), &e);
+        landed += rc == 0;
+    }
+    assert_int_equal(rc, KHO_EFULL);
+    assert_true(landed > 1000);
+    assert_true(f->world.memory_bytes <= f->world.memory_max);
+    assert_true(index_next(f->index, 1, 0, (struct key_tag){0}, &e));
+    e.version.counter = KHO_COUNTER_MAX;
+    assert_int_equal(index_put(f->index, 1, 0, &e), 0);
+    fixture_destroy(f);
+
+    f = fixture_create(200000, 10);
+    uint32_t reserved = 0;
+    while (index_reserve(f->index, 1) == 0)
+        reserved++;
+    assert_true(reserved > 1000);
+    for (uint32_t i = 0; i < reserved; i++) {
+        e = entry_draw(f, tag_draw(f, 0));
+        assert_int_equal(index_put(f->index, 1, (uint32_t)below(f, PARTITIONS), &e), 0);
+        index_unreserve(f->index, 1);
+    }
+    /* What reservations charged covers what the entries took, but for a table being copied. */
+    assert_true(f->world.memory_bytes <= f->world.memory_max);
+    fixture_destroy(f);
+}
+
+static bool count_and_mark(void *arg, uint32_t collection, uint32_t partition,
+                           struct index_entry *entry)
+{
+    uint32_t *counts = arg;
+    (void)collection;
+    (void)partition;
+    counts[0]++;
+    if (!entry->tombstone)
+        return false;
+    counts[1]++;
+    entry->place = PLACE_UNKNOWN;
+    return true;
+}
+
+/* A scan sees each entry once and repoints exactly those it says so of. */
+static void test_scan_repoints(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_create(UINT64_MAX, 11);
+    for (unsigned i = 0; i < 3000; i++)
+        step(f, 0, 80);
+    uint32_t counts[2] = {0}, tombstones = 0;
+    index_scan(f->index, count_and_mark, counts);
+    for (uint32_t i = 0; i < f->count; i++)
+        if (f->model[i].entry.tombstone) {
+            f->model[i].entry.place = PLACE_UNKNOWN;
+            tombstones++;
+        }
+    assert_int_equal(counts[0], f->count);
+    assert_int_equal(counts[1], tombstones);
+    check_whole(f);
+    fixture_destroy(f);
+}
+
+/* A value of exactly 16 MiB counts as one byte less, and nothing else does. */
+static void test_longest_value(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_create(UINT64_MAX, 12);
+    struct index_entry e = entry_draw(f, tag_draw(f, 0)), got;
+    e.value_bytes = KHO_VALUE_MAX;
+    assert_int_equal(index_put(f->index, 1, 0, &e), 0);
+    assert_true(index_get(f->index, 1, 0, e.tag, &got));
+    assert_int_equal(got.value_bytes, KHO_VALUE_MAX - 1);
+    e.value_bytes = KHO_VALUE_MAX - 2;
+    assert_int_equal(index_put(f->index, 1, 0, &e), 0);
+    assert_true(index_get(f->index, 1, 0, e.tag, &got));
+    assert_int_equal(got.value_bytes, KHO_VALUE_MAX - 2);
+    fixture_destroy(f);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_agrees_with_a_model), cmocka_unit_test(test_tags_that_fall_together),
+        cmocka_unit_test(test_drop_partition),      cmocka_unit_test(test_collections_rise),
+        cmocka_unit_test(test_full_memory),         cmocka_unit_test(test_scan_repoints),
+        cmocka_unit_test(test_longest_value),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
