@@ -1,0 +1,45 @@
+/* options.h: what kho-node is told, by flags and by a configuration file.
+ *
+ * Flags win over the file, the file over the defaults. Both name options alike. Every refusal names
+ * the option, the value and what is allowed. */
+#ifndef KHO_NODE_OPTIONS_H
+#define KHO_NODE_OPTIONS_H
+
+#include <kho/base.h>
+
+enum { OPTIONS_PATH_MAX = 4096, OPTIONS_ERROR_MAX = 1024 };
+
+/* The driver's receive buffer of one connection; they count as part of --memory. */
+#define OPTIONS_CONNECTION_BYTES ((uint64_t)256 << 10)
+
+struct options {
+    char data[OPTIONS_PATH_MAX];
+    /* run */
+    char config[OPTIONS_PATH_MAX];
+    char listen[256];
+    uint64_t insecure;
+    uint64_t memory_bytes;
+    uint64_t connections;
+    uint64_t reserve_bytes;
+    uint64_t idle_mark_ms;
+    uint64_t commits;
+    uint64_t log_level; /* enum event_level */
+    /* init */
+    uint64_t shards;
+    uint64_t segment_bytes;
+    uint64_t json;
+    /* either */
+    uint64_t help;
+};
+
+/* Reads the words after the command. 0, or -1 with the reason in `error`. With `help` set nothing
+ * else has been checked. */
+int options_read_run(int argc, char **argv, struct options *ret_options, char *error);
+int options_read_init(int argc, char **argv, struct options *ret_options, char *error);
+
+/* "1G", "64M", "500K", "1234": bytes, as people write sizes. False: not a size. */
+bool options_size(const char *text, uint64_t *ret_bytes);
+/* The shortest exact way to write `bytes`. */
+void options_size_text(uint64_t bytes, char *ret, size_t size);
+
+#endif

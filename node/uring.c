@@ -1,0 +1,251 @@
+/* uring.c: the only file that knows liburing: makes the ring and fills its requests.
+ *
+ * The ring is asked for with everything that suits one thread which submits and reaps once a turn
+ * (SINGLE_ISSUER, DEFER_TASKRUN: 6.1; COOP_TASKRUN, TASKRUN_FLAG: 5.19) and then with less, as long
+ * as the kernel says EINVAL. A full submission queue is submitted early; the completion queue is
+ * sized for all that may be under way, so that it doesn't overflow.
+ *
+ * Where the kernel refuses rings the cause is named with its remedy: the sysctl
+ * kernel.io_uring_disabled, a seccomp filter (containers), a kernel without io_uring. A ring that
+ * fails later (uring_wait) can't be mended: the node leaves, as in a crash, and recovery does the
+ * rest. */
+#include "uring.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <liburing.h>
+#include <poll.h>
+
+struct uring {
+    struct io_uring ring;
+    char mode[96];
+};
+
+enum { SUBMISSIONS = 1024, COMPLETIONS_MAX = 65536 };
+
+/* --- Making it -------------------------------------------------------------------------------- */
+
+static int sysctl_disabled(void)
+{
+    FILE *file = fopen("/proc/sys/kernel/io_uring_disabled", "re");
+    int value = -1;
+    if (file == NULL)
+        return -1;
+    if (fscanf(file, "%d", &value) != 1)
+        value = -1;
+    fclose(file);
+    return value;
+}
+
+static bool refusal_explain(int code, char *error)
+{
+    int disabled = sysctl_disabled();
+    if (code == -ENOSYS) {
+        snprintf(
+            error, URING_ERROR_MAX,
+            "this kernel has no io_uring, or a seccomp filter hides it: Linux 5.15 or newer is "
+            "needed, in a container with io_uring_setup, io_uring_enter and "
+            "io_uring_register allowed");
+    } else if (code == -EPERM && disabled > 0) {
+        snprintf(error, URING_ERROR_MAX,
+                 "io_uring is switched off (kernel.io_uring_disabled = %d): %s", disabled,
+                 disabled == 1
+                     ? "put kho-node's user into the group of kernel.io_uring_group, or set the "
+                       "sysctl to 0"
+                     : "set it to 0 with sysctl -w kernel.io_uring_disabled=0");
+    } else if (code == -EPERM || code == -EACCES) {
+        snprintf(error, URING_ERROR_MAX,
+                 "io_uring is refused (%s) though the sysctl allows it: a seccomp or security "
+                 "policy filters it, as containers do by default; allow io_uring_setup, "
+                 "io_uring_enter and io_uring_register",
+                 strerror(-code));
+    } else {
+        snprintf(error, URING_ERROR_MAX, "io_uring can't be set up: %s%s", strerror(-code),
+                 code == -ENOMEM ? "; on kernels before 5.12 raise RLIMIT_MEMLOCK" : "");
+        return false;
+    }
+    return true;
+}
+
+struct uring *uring_create(uint32_t tasks_max, char *error, bool *ret_refused)
+{
+    static const struct {
+        unsigned flags;
+        const char *text;
+    } attempts[] = {
+        {IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_COOP_TASKRUN |
+             IORING_SETUP_TASKRUN_FLAG,
+         "single issuer, deferred task work"},
+        {IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG,
+         "single issuer, cooperative task work"},
+        {IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG, "cooperative task work"},
+        {0, "plain"},
+    };
+    struct uring *uring = calloc(1, sizeof *uring);
+    int code = uring == NULL ? -ENOMEM : -EINVAL;
+    for (size_t i = 0; code == -EINVAL && i < KHO_COUNT_OF(attempts); i++) {
+        struct io_uring_params params;
+        memset(&params, 0, sizeof params);
+        params.flags = attempts[i].flags | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
+        params.cq_entries = (unsigned)kho_min(tasks_max, COMPLETIONS_MAX);
+        code = io_uring_queue_init_params(SUBMISSIONS, &uring->ring, &params);
+        if (code != 0)
+            continue;
+        snprintf(uring->mode, sizeof uring->mode, "%s, %u/%u entries", attempts[i].text,
+                 params.sq_entries, params.cq_entries);
+        if ((params.features & IORING_FEAT_EXT_ARG) != 0 &&
+            (params.features & IORING_FEAT_NODROP) != 0)
+            return uring;
+        io_uring_queue_exit(&uring->ring);
+        code = -ENOSYS; /* older than 5.11: no wait with a timeout */
+    }
+    *ret_refused = refusal_explain(code, error);
+    free(uring);
+    return NULL;
+}
+
+void uring_destroy(struct uring *uring)
+{
+    if (uring == NULL)
+        return;
+    io_uring_queue_exit(&uring->ring);
+    free(uring);
+}
+
+const char *uring_mode(const struct uring *uring)
+{
+    return uring->mode;
+}
+
+/* --- Turning it ------------------------------------------------------------------------------- */
+
+int uring_wait(struct uring *uring, uint64_t timeout_ns)
+{
+    int code;
+    if (timeout_ns == 0) {
+        /* Deferred task work runs only on entering the kernel with GETEVENTS. */
+        code = io_uring_submit_and_get_events(&uring->ring);
+    } else {
+        struct io_uring_cqe *cqe;
+        struct __kernel_timespec timeout = {.tv_sec = (long long)(timeout_ns / 1000000000u),
+                                            .tv_nsec = (long long)(timeout_ns % 1000000000u)};
+        code = io_uring_submit_and_wait_timeout(&uring->ring, &cqe, 1,
+                                                timeout_ns == UINT64_MAX ? NULL : &timeout, NULL);
+    }
+    /* EAGAIN and EBUSY: the kernel lacks memory or room right now; what wasn't taken is still in
+     * the queue and goes with the next turn. */
+    if (code >= 0 || code == -ETIME || code == -EINTR || code == -EAGAIN || code == -EBUSY)
+        return 0;
+    return code;
+}
+
+uint32_t uring_reap(struct uring *uring)
+{
+    struct io_uring_cqe *cqe;
+    uint32_t count = 0;
+    /* Only what is there now: tasks started by `ended` are not submitted before the next wait. */
+    while (io_uring_peek_cqe(&uring->ring, &cqe) == 0) {
+        struct task *task = io_uring_cqe_get_data(cqe);
+        int result = cqe->res;
+        io_uring_cqe_seen(&uring->ring, cqe);
+        KHO_ASSERT(task != NULL);
+        task->ended(task, result);
+        count++;
+    }
+    return count;
+}
+
+/* --- Requests --------------------------------------------------------------------------------- */
+
+static struct io_uring_sqe *request(struct uring *uring)
+{
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&uring->ring);
+    /* A full queue empties by submitting; the kernel takes all of it unless memory is short. */
+    for (int tries = 0; sqe == NULL && tries < 1000; tries++) {
+        io_uring_submit(&uring->ring);
+        sqe = io_uring_get_sqe(&uring->ring);
+    }
+    KHO_ASSERT(sqe != NULL);
+    return sqe;
+}
+
+void uring_open(struct uring *uring, struct task *task, int folder_fd, const char *name, int flags)
+{
+    struct io_uring_sqe *sqe = request(uring);
+    io_uring_prep_openat(sqe, folder_fd, name, flags, 0600);
+    io_uring_sqe_set_data(sqe, task);
+}
+
+void uring_unlink(struct uring *uring, struct task *task, int folder_fd, const char *name)
+{
+    struct io_uring_sqe *sqe = request(uring);
+    io_uring_prep_unlinkat(sqe, folder_fd, name, 0);
+    io_uring_sqe_set_data(sqe, task);
+}
+
+void uring_rename(struct uring *uring, struct task *task, int folder_fd, const char *from,
+                  const char *to)
+{
+    struct io_uring_sqe *sqe = request(uring);
+    io_uring_prep_renameat(sqe, folder_fd, from, folder_fd, to, 0);
+    io_uring_sqe_set_data(sqe, task);
+}
+
+void uring_sync(struct uring *uring, struct task *task, int fd)
+{
+    struct io_uring_sqe *sqe = request(uring);
+    io_uring_prep_fsync(sqe, fd, 0);
+    io_uring_sqe_set_data(sqe, task);
+}
+
+void uring_allocate(struct uring *uring, struct task *task, int fd, uint64_t len)
+{
+    struct io_uring_sqe *sqe = request(uring);
+    io_uring_prep_fallocate(sqe, fd, 0, 0, (off_t)len);
+    io_uring_sqe_set_data(sqe, task);
+}
+
+void uring_read(struct uring *uring, struct task *task, int fd, uint8_t *to, uint32_t len,
+                uint64_t offset)
+{
+    struct io_uring_sqe *sqe = request(uring);
+    io_uring_prep_read(sqe, fd, to, len, offset);
+    io_uring_sqe_set_data(sqe, task);
+}
+
+void uring_write(struct uring *uring, struct task *task, int fd, const uint8_t *from, uint32_t len,
+                 uint64_t offset, bool durable)
+{
+    struct io_uring_sqe *sqe = request(uring);
+    io_uring_prep_write(sqe, fd, from, len, offset);
+    sqe->rw_flags = durable ? RWF_DSYNC : 0;
+    io_uring_sqe_set_data(sqe, task);
+}
+
+void uring_accept(struct uring *uring, struct task *task, int fd)
+{
+    struct io_uring_sqe *sqe = request(uring);
+    io_uring_prep_accept(sqe, fd, NULL, NULL, SOCK_CLOEXEC);
+    io_uring_sqe_set_data(sqe, task);
+}
+
+void uring_receive(struct uring *uring, struct task *task, int fd, uint8_t *to, uint32_t len)
+{
+    struct io_uring_sqe *sqe = request(uring);
+    io_uring_prep_recv(sqe, fd, to, len, 0);
+    io_uring_sqe_set_data(sqe, task);
+}
+
+void uring_send(struct uring *uring, struct task *task, int fd, const uint8_t *from, uint32_t len)
+{
+    struct io_uring_sqe *sqe = request(uring);
+    io_uring_prep_send(sqe, fd, from, len, MSG_NOSIGNAL | MSG_WAITALL);
+    io_uring_sqe_set_data(sqe, task);
+}
+
+void uring_readable(struct uring *uring, struct task *task, int fd)
+{
+    struct io_uring_sqe *sqe = request(uring);
+    io_uring_prep_poll_add(sqe, fd, POLLIN);
+    io_uring_sqe_set_data(sqe, task);
+}
