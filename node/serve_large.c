@@ -1,0 +1,154 @@
+/* serve_large.c: WRITE_LARGE: one record whose value comes in DATA frames.
+ *
+ * Happy path: the begin names head and key; a buffer for the whole record is taken from the share;
+ * DATA fills it in order; the frame that completes it is consumed once the store has room; then the
+ * record goes the way of a WRITE of one. What may fail: the record is refused at the begin (its
+ * DATA is then dropped as it comes); no buffer is free: a connection without a value under way
+ * waits for one, another is told KHO_EBUSY, since holding one and waiting for a second could block
+ * everybody; the value is longer or shorter than it said (malformed). */
+#include "serve.h"
+
+/* Values that one connection may have under way. */
+enum { LARGE_PER_CONN_MAX = 16 };
+
+static struct request *large_find(const struct conn *conn, uint64_t id)
+{
+    QUEUE_FOREACH (link, &conn->assemblies) {
+        struct request *request = KHO_CONTAINER_OF(link, struct request, link);
+        if (request->id == id)
+            return request;
+    }
+    return NULL;
+}
+
+static uint32_t large_under_way(const struct conn *conn)
+{
+    uint32_t count = 0;
+    QUEUE_FOREACH (link, &conn->assemblies)
+        count++;
+    return count;
+}
+
+/* What can be said before the value is there. */
+static int large_check(struct conn *conn, const struct record *record)
+{
+    struct serve *serve = serve_of(conn);
+    struct serve_policy policy = {0};
+    struct key_hash hash;
+    uint32_t partition;
+    int status = serve_policy(conn, &policy, record->collection, SERVE_VERB_WRITE);
+    if (status == 0 && record->codec != KHO_CODEC_NONE)
+        status = KHO_EVERSION;
+    if (status == 0)
+        status = serve_place(serve, &policy, record->key, record->key_len, &hash, &partition);
+    if (status == 0)
+        status = store_failed(serve->store);
+    if (status == 0 && record_size(record) > serve->host.share.large_max)
+        status = KHO_EFULL;
+    return status;
+}
+
+/* Takes the buffer and keeps head and key in it. */
+static enum serve_verdict large_begin(struct conn *conn, const struct wire_head *head,
+                                      const uint8_t *body, uint32_t len,
+                                      const struct record *record)
+{
+    struct share *share = &conn->host->share;
+    uint32_t drops_len = (head->flags & KHO_FRAME_COPY) != 0 ? WIRE_DROPS : 0;
+    uint32_t size = (uint32_t)record_size(record);
+    bool free_now = share->large_used + size <= share->large_max && share_has(share, size, true);
+    if (!free_now && !queue_empty(&conn->assemblies)) {
+        int32_t busy = KHO_EBUSY;
+        serve_answer_statuses(conn, head->type, head->request, 1, &busy);
+        return SERVE_DONE;
+    }
+    if (!free_now) {
+        conn->wait_bytes = size;
+        return serve_wait(conn, CONN_WAIT_LARGE);
+    }
+    struct request *request = request_begin(conn, head);
+    if (request == NULL)
+        return serve_wait(conn, CONN_WAIT_POOL);
+    if (!request_body(request, size, true)) {
+        request_end(request);
+        conn->wait_bytes = size;
+        return serve_wait(conn, CONN_WAIT_LARGE);
+    }
+    memcpy(request->body, body + drops_len, len - drops_len);
+    request->offset = len - drops_len;
+    request->body_len = size;
+    request->drops = drops_len > 0 ? kho_load64(body) : 0;
+    queue_push(&conn->assemblies, &request->link);
+    conn_owes(conn);
+    return SERVE_DONE;
+}
+
+enum serve_verdict serve_large(struct conn *conn, const struct wire_head *head, const uint8_t *body,
+                               uint32_t len)
+{
+    uint32_t drops_len = (head->flags & KHO_FRAME_COPY) != 0 ? WIRE_DROPS : 0;
+    struct record record;
+    if (head->count != 1 || len < drops_len)
+        return SERVE_MALFORMED;
+    int used = record_decode_head(body + drops_len, len - drops_len, &record);
+    if (used < 0 || (uint32_t)used != len - drops_len || record.stored_len == 0 ||
+        large_find(conn, head->request) != NULL)
+        return SERVE_MALFORMED;
+    int32_t status = large_check(conn, &record);
+    if (status == 0 && large_under_way(conn) >= LARGE_PER_CONN_MAX)
+        status = KHO_EBUSY;
+    if (status != 0) {
+        serve_answer_statuses(conn, head->type, head->request, 1, &status);
+        return SERVE_DONE;
+    }
+    return large_begin(conn, head, body, len, &record);
+}
+
+/* The value is whole: from here on it is a WRITE of one. */
+static void large_write(struct conn *conn, struct request *request)
+{
+    struct serve *serve = serve_of(conn);
+    struct serve_policy policy = {0};
+    struct record record;
+    uint64_t sequence = 0;
+    int used = record_decode(request->body, request->body_len, &record);
+    KHO_ASSERT(used > 0 && (uint32_t)used == request->body_len);
+    bool copy = (request->flags & KHO_FRAME_COPY) != 0;
+    queue_remove(&request->link);
+    int32_t status = KHO_EEPOCHOLD;
+    if (serve_epoch(serve) == request->epoch) {
+        status = serve_write_record(conn, &policy, &record, copy, request->drops, &sequence);
+        request_body_release(request);
+        if (status != 0)
+            serve_answer_statuses(conn, request->type, request->id, 1, &status);
+    } else {
+        request_answer(request, status);
+    }
+    if (status != 0) {
+        request_end(request);
+        return;
+    }
+    request->sequence = sequence;
+    serve_await(serve, request);
+}
+
+enum serve_verdict serve_data(struct conn *conn, const struct wire_head *head, const uint8_t *body,
+                              uint32_t len)
+{
+    struct request *request = large_find(conn, head->request);
+    /* Of a value that was refused at its begin. */
+    if (request == NULL)
+        return SERVE_DONE;
+    uint32_t rest = request->body_len - request->offset;
+    bool last = (head->flags & KHO_FRAME_MORE) == 0;
+    if (len == 0 || len > rest || last != (len == rest))
+        return SERVE_MALFORMED;
+    bool copy = (request->flags & KHO_FRAME_COPY) != 0;
+    if (last && !serve_room(conn, request->body_len, 1, copy))
+        return SERVE_WAIT;
+    memcpy(request->body + request->offset, body, len);
+    request->offset += len;
+    if (last)
+        large_write(conn, request);
+    return SERVE_DONE;
+}
