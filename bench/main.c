@@ -1,0 +1,124 @@
+/* main.c: kho-bench's commands and their options. Exit codes: 0 all compared equal, 1 something
+ * failed or differed, 2 wrong use. */
+#include <errno.h>
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <kho/kho.h>
+
+#include "hanoi.h"
+
+enum { BATCH_DEFAULT = 256, INFLIGHT_DEFAULT = 8, BATCH_MAX = 65536, INFLIGHT_MAX = 1024 };
+
+static const char usage[] =
+    "usage: kho-bench COMMAND [OPTION…]\n"
+    "\n"
+    "  hanoi     loads a population like Hà Nội's into three local nodes of its own, updates one\n"
+    "            citizen in a hundred, reads every record back and compares it with what the\n"
+    "            generator says, verifies all replicas, and reports rates, latencies, CPU, memory\n"
+    "            and disk a record\n"
+    "  help      this\n"
+    "  version   the program's version\n"
+    "\n"
+    "Options of hanoi\n"
+    "  --scale F        1.0 is 6,018,769 citizens, 4,026,354 identity files, 543,906 activation\n"
+    "                   events (default 0.01)\n"
+    "  --seed N         the same seed makes the same records (default 1)\n"
+    "  --batch N        records a call, 1 to 65,536 (default 256)\n"
+    "  --inflight N     calls under way at once, 1 to 1,024 (default 8)\n"
+    "  --dir DIR        where the nodes keep their data; it stays there afterwards (default: a\n"
+    "                   temporary folder in $TMPDIR or /var/tmp, removed at the end)\n"
+    "  --cluster LIST   HOST:PORT,… of an empty cluster to use instead\n"
+    "  --json FILE      the report, as JSON (-: standard output)\n"
+    "\n"
+    "Exit codes: 0 everything compared equal, 1 something failed or differed, 2 wrong use.\n";
+
+static int number_of(const char *option, const char *text, unsigned long long min,
+                     unsigned long long max, unsigned long long *ret)
+{
+    char *end;
+    errno = 0;
+    unsigned long long n = strtoull(text, &end, 10);
+    if (errno != 0 || *text < '0' || *text > '9' || *end != '\0' || n < min || n > max) {
+        fprintf(stderr, "kho-bench: --%s takes a number from %llu to %llu, not '%s'\n", option, min,
+                max, text);
+        return -1;
+    }
+    *ret = n;
+    return 0;
+}
+
+static int scale_of(const char *text, double *ret)
+{
+    char *end;
+    double scale = strtod(text, &end);
+    if (end == text || *end != '\0' || !(scale > 0) || scale > 20) {
+        fprintf(stderr, "kho-bench: --scale takes a factor above 0 and up to 20, not '%s'\n", text);
+        return -1;
+    }
+    *ret = scale;
+    return 0;
+}
+
+static int hanoi_main(int argc, char **argv)
+{
+    static const struct option known[] = {
+        {"scale", required_argument, NULL, 's'},   {"seed", required_argument, NULL, 'r'},
+        {"batch", required_argument, NULL, 'b'},   {"inflight", required_argument, NULL, 'i'},
+        {"dir", required_argument, NULL, 'd'},     {"json", required_argument, NULL, 'j'},
+        {"cluster", required_argument, NULL, 'c'}, {NULL, 0, NULL, 0}};
+    struct hanoi_options o = {
+        .scale = 0.01, .seed = 1, .batch = BATCH_DEFAULT, .inflight = INFLIGHT_DEFAULT};
+    unsigned long long n = 0;
+    int option, error = 0;
+    while (error == 0 && (option = getopt_long(argc, argv, "", known, NULL)) != -1) {
+        if (option == 's') {
+            error = scale_of(optarg, &o.scale);
+        } else if (option == 'r') {
+            error = number_of("seed", optarg, 0, UINT64_MAX, &n);
+            o.seed = n;
+        } else if (option == 'b') {
+            error = number_of("batch", optarg, 1, BATCH_MAX, &n);
+            o.batch = (size_t)n;
+        } else if (option == 'i') {
+            error = number_of("inflight", optarg, 1, INFLIGHT_MAX, &n);
+            o.inflight = (size_t)n;
+        } else if (option == 'd') {
+            o.dir = optarg;
+        } else if (option == 'c') {
+            o.cluster = optarg;
+        } else if (option == 'j') {
+            o.json = optarg;
+        } else {
+            error = -1; /* getopt has said what is wrong */
+        }
+    }
+    if (error == 0 && optind < argc) {
+        fprintf(stderr, "kho-bench: hanoi takes no argument '%s'\n", argv[optind]);
+        error = -1;
+    }
+    if (error != 0) {
+        fprintf(stderr, "'kho-bench help' lists the options\n");
+        return 2;
+    }
+    return hanoi_run(&o);
+}
+
+int main(int argc, char **argv)
+{
+    const char *command = argc > 1 ? argv[1] : "";
+    if (strcmp(command, "hanoi") == 0)
+        return hanoi_main(argc - 1, argv + 1);
+    if (strcmp(command, "help") == 0 || strcmp(command, "--help") == 0) {
+        fputs(usage, stdout);
+        return 0;
+    }
+    if (strcmp(command, "version") == 0 || strcmp(command, "--version") == 0) {
+        printf("kho-bench %s\n", kho_version_string());
+        return 0;
+    }
+    fputs(usage, stderr);
+    return 2;
+}
