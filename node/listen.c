@@ -89,7 +89,7 @@ int listen_bind(const char *text, bool insecure, char *ret_address, size_t addre
     char host[256], port[8];
     if (!listen_split(text, host, sizeof host, port, sizeof port)) {
         snprintf(error, error_size, "--listen %s: expected HOST:PORT or [IPV6]:PORT", text);
-        return -1;
+        return -2;
     }
     struct addrinfo hints = {
         .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
@@ -106,6 +106,7 @@ int listen_bind(const char *text, bool insecure, char *ret_address, size_t addre
                  "listen on 127.0.0.1, or accept that anyone on the network can read and write "
                  "with --insecure",
                  text);
+        fd = -2;
         goto out;
     }
     fd = socket_bind(found);

@@ -11,7 +11,8 @@ bool listen_split(const char *text, char *ret_host, size_t host_size, char *ret_
                   size_t port_size);
 /* Resolves and binds `text`; listen_start() makes it reachable. Beyond loopback only with
  * `insecure`, since there is no TLS yet. Returns the descriptor and the address with the port that
- * was chosen, or -1 with the cause and the remedy in `error`. */
+ * was chosen, or with the cause and the remedy in `error` -1, or -2: the option itself must change.
+ */
 int listen_bind(const char *text, bool insecure, char *ret_address, size_t address_size,
                 char *error, size_t error_size);
 /* 0 or -errno. */

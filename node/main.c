@@ -160,7 +160,7 @@ static int run(int argc, char **argv)
                                 error, sizeof error);
     if (listen_fd < 0) {
         journal_write(EVENT_ERROR, "%s", error);
-        return EXIT_FAILED;
+        return listen_fd == -2 ? EXIT_USAGE : EXIT_FAILED;
     }
     int result = EXIT_FAILED;
     if (folder_open(options.data, &folder, error) != 0) {
