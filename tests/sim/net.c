@@ -1,0 +1,697 @@
+/* net.c: connections as two flows of bytes; ops of the cores; breaks.
+ *
+ * A connection is known to events by its pointer and stays until the net is destroyed; its bytes go
+ * when it is over. Ends: side 0 is the client's, side 1 the node's; flow[s] goes from side s to the
+ * other. */
+#include "net.h"
+
+#include <errno.h>
+
+enum { CLIENT = 0, NODE = 1, SENDS_MAX = 4096 };
+
+/* A send of a core that hasn't ended: it ends when the other side has read up to `end` but for the
+ * window. */
+struct send {
+    void *op;
+    uint64_t end;
+};
+
+struct flow {
+    uint8_t *bytes; /* sent and not delivered yet */
+    size_t start, len, room;
+    uint64_t sent, delivered; /* bytes in all */
+    struct send *sends;
+    size_t send_count, send_room;
+    bool pumping;   /* an event is on its way */
+    bool receiving; /* the other side wants bytes */
+    bool fin;       /* nothing comes behind these bytes */
+};
+
+struct vconn {
+    struct vnet *net;
+    uint32_t id;
+    uint32_t client, node;
+    int32_t handle[2]; /* of the client's core and of the node's; -1: none */
+    bool open[2];      /* the end is there: its core was told of the connection and not closed it */
+    bool told[2];      /* the end was told that the connection is over */
+    bool dead;         /* nothing travels any more */
+    bool established, raw;
+    struct flow flow[2];
+    uint8_t hello[KHO_HELLO_CLIENT_SIZE];
+    size_t hello_len;
+    struct client_op *connect, *close_client;
+    struct op *close_node;
+    uint8_t *inbox; /* of a raw end */
+    size_t inbox_len, inbox_room;
+};
+
+struct vnet {
+    struct sim *sim;
+    struct vnet_options options;
+    struct vnet_world world;
+    void *owner;
+    struct vconn **conns; /* all there ever were */
+    size_t conn_count, conn_room;
+    size_t first_live; /* those before are over */
+    struct vconn **by_handle[VNET_NODES_MAX];
+    bool blocked[VNET_CLIENTS_MAX + 1][VNET_NODES_MAX][2]; /* the last client: raw ends */
+};
+
+static void pump(void *owner, uint64_t side);
+
+static bool link_blocked(const struct vconn *c, int side)
+{
+    return c->net->blocked[c->raw ? VNET_CLIENTS_MAX : c->client][c->node][side];
+}
+
+static uint64_t delay(struct vnet *net)
+{
+    return sim_delay(net->sim, net->options.delay_ns);
+}
+
+static void flow_free(struct flow *flow)
+{
+    free(flow->bytes);
+    flow->bytes = NULL;
+    flow->start = flow->len = flow->room = 0;
+}
+
+static void flow_push(struct flow *flow, const uint8_t *bytes, size_t len)
+{
+    if (flow->start + flow->len + len > flow->room) {
+        if (flow->len > 0)
+            memmove(flow->bytes, flow->bytes + flow->start, flow->len);
+        flow->start = 0;
+        if (flow->len + len > flow->room) {
+            flow->room = (flow->len + len) * 2;
+            flow->bytes = realloc(flow->bytes, flow->room);
+            KHO_ASSERT(flow->bytes != NULL);
+        }
+    }
+    if (len > 0)
+        memcpy(flow->bytes + flow->start + flow->len, bytes, len);
+    flow->len += len;
+    flow->sent += len;
+}
+
+static void pump_soon(struct vconn *c, int side, uint64_t delay_ns)
+{
+    struct flow *flow = &c->flow[side];
+    if (flow->pumping || c->dead)
+        return;
+    flow->pumping = true;
+    sim_after(c->net->sim, delay_ns, pump, c, (uint64_t)side);
+}
+
+/* --- Ends of ops ------------------------------------------------------------------------------ */
+
+static void complete(struct vconn *c, int side, void *op, int32_t result)
+{
+    struct vnet *net = c->net;
+    if (side == CLIENT) {
+        struct client_op *client_op = op;
+        client_op->result = result;
+        net->world.client_completed(net->owner, c->client, client_op);
+    } else {
+        struct op *node_op = op;
+        node_op->result = result;
+        net->world.node_completed(net->owner, c->node, node_op);
+    }
+}
+
+/* Ends the sends of one side: those that were read, or with an error all of them. */
+static void sends_end(struct vconn *c, int side, int32_t error)
+{
+    struct flow *flow = &c->flow[side];
+    uint64_t read = flow->delivered + c->net->options.window_bytes;
+    while (flow->send_count > 0 && (error != 0 || flow->sends[0].end <= read)) {
+        struct send first = flow->sends[0];
+        flow->send_count--;
+        memmove(flow->sends, flow->sends + 1, flow->send_count * sizeof *flow->sends);
+        complete(c, side, first.op, error);
+    }
+}
+
+static void sends_later(void *owner, uint64_t side)
+{
+    struct vconn *c = owner;
+    uint64_t asleep = side == NODE ? c->net->world.node_asleep(c->net->owner, c->node) : 0;
+    if (asleep > 0) {
+        sim_at(c->net->sim, asleep, sends_later, c, side);
+        return;
+    }
+    if (c->open[side])
+        sends_end(c, (int)side, c->dead ? -ECONNRESET : 0);
+}
+
+static void send_take(struct vconn *c, int side, void *op, const uint8_t *bytes, size_t len)
+{
+    struct flow *flow = &c->flow[side];
+    if (flow->send_count == flow->send_room) {
+        flow->send_room = flow->send_room * 2 + 16;
+        flow->sends = realloc(flow->sends, flow->send_room * sizeof *flow->sends);
+        KHO_ASSERT(flow->sends != NULL);
+    }
+    if (!c->dead && !flow->fin && c->open[!side])
+        flow_push(flow, bytes, len);
+    else
+        flow->sent += len;
+    flow->sends[flow->send_count++] = (struct send){op, flow->sent};
+    pump_soon(c, side, delay(c->net));
+    sim_after(c->net->sim, 1 + sim_below(c->net->sim, 20 * SIM_US), sends_later, c, (uint64_t)side);
+}
+
+/* --- The node's side -------------------------------------------------------------------------- */
+
+static void conn_over(struct vconn *c)
+{
+    if (c->open[CLIENT] || c->open[NODE])
+        return;
+    c->dead = true;
+    flow_free(&c->flow[CLIENT]);
+    flow_free(&c->flow[NODE]);
+}
+
+static bool handle_take(struct vconn *c)
+{
+    struct vconn **table = c->net->by_handle[c->node];
+    for (uint32_t i = 0; i < c->net->options.connections_max; i++)
+        if (table[i] == NULL) {
+            table[i] = c;
+            c->handle[NODE] = (int32_t)i;
+            return true;
+        }
+    return false;
+}
+
+static void handle_free(struct vconn *c)
+{
+    if (c->handle[NODE] >= 0)
+        c->net->by_handle[c->node][c->handle[NODE]] = NULL;
+    c->handle[NODE] = -1;
+}
+
+/* The driver closes a connection that the core never had; `hello` says why, if it is known. */
+static void node_turns_away(struct vconn *c, const struct wire_hello_node *hello)
+{
+    uint8_t bytes[KHO_HELLO_NODE_SIZE];
+    if (hello != NULL) {
+        wire_hello_node_encode(hello, bytes);
+        flow_push(&c->flow[NODE], bytes, sizeof bytes);
+    }
+    c->open[NODE] = false;
+    c->flow[NODE].fin = true;
+    pump_soon(c, NODE, delay(c->net));
+    conn_over(c);
+}
+
+static void hello_arrives(struct vconn *c)
+{
+    struct vnet *net = c->net;
+    struct wire_hello_client hello;
+    struct wire_hello_node answer;
+    int rc = wire_hello_client_decode(c->hello, &hello);
+    if (rc == 0 && hello.shard != 0)
+        rc = KHO_ESHARD;
+    sim_trace(net->sim, "net: %u hello to node %u: %d", c->id, c->node, rc);
+    if (rc == KHO_EMALFORMED || (rc == 0 && !handle_take(c))) {
+        node_turns_away(c, NULL);
+        return;
+    }
+    if (rc != 0) {
+        net->world.node_refused(net->owner, c->node, rc, &answer);
+        node_turns_away(c, &answer);
+        return;
+    }
+    c->flow[CLIENT].receiving = false; /* until the core asks */
+    net->world.node_accepted(net->owner, c->node, c->handle[NODE], &hello);
+}
+
+/* Hands bytes to the node: to the driver until HELLO is whole, then to the core. Returns how many
+ * were taken. */
+static size_t node_takes(struct vconn *c, const uint8_t *bytes, size_t len)
+{
+    if (c->handle[NODE] < 0) {
+        size_t part = (size_t)kho_min(len, sizeof c->hello - c->hello_len);
+        memcpy(c->hello + c->hello_len, bytes, part);
+        c->hello_len += part;
+        if (c->hello_len == sizeof c->hello)
+            hello_arrives(c);
+        return part;
+    }
+    c->net->world.node_received(c->net->owner, c->node, c->handle[NODE], bytes, len);
+    return len;
+}
+
+static void raw_takes(struct vconn *c, const uint8_t *bytes, size_t len)
+{
+    if (c->inbox_len + len > c->inbox_room) {
+        c->inbox_room = (c->inbox_len + len) * 2;
+        c->inbox = realloc(c->inbox, c->inbox_room);
+        KHO_ASSERT(c->inbox != NULL);
+    }
+    memcpy(c->inbox + c->inbox_len, bytes, len);
+    c->inbox_len += len;
+}
+
+static size_t side_takes(struct vconn *c, int side, const uint8_t *bytes, size_t len)
+{
+    if (side == NODE)
+        return node_takes(c, bytes, len);
+    if (c->raw)
+        raw_takes(c, bytes, len);
+    else
+        c->net->world.client_received(c->net->owner, c->client, c->handle[CLIENT], bytes, len);
+    return len;
+}
+
+/* Tells one end that the connection is over. */
+static void side_ends(struct vconn *c, int side, int error)
+{
+    if (!c->open[side] || c->told[side])
+        return;
+    c->told[side] = true;
+    sim_trace(c->net->sim, "net: %u over for the %s: %d", c->id, side == NODE ? "node" : "client",
+              error);
+    if (side == NODE && c->handle[NODE] < 0) {
+        c->open[NODE] = false; /* before HELLO was whole */
+        conn_over(c);
+    } else if (side == NODE) {
+        c->net->world.node_disconnected(c->net->owner, c->node, c->handle[NODE], error);
+    } else if (!c->raw) {
+        c->net->world.client_disconnected(c->net->owner, c->client, c->handle[CLIENT], error);
+    }
+}
+
+/* --- Bytes travel ----------------------------------------------------------------------------- */
+
+/* Delivers one piece of a flow to its far side. */
+static void pump(void *owner, uint64_t from)
+{
+    struct vconn *c = owner;
+    struct vnet *net = c->net;
+    int side = (int)from, to = !side;
+    struct flow *flow = &c->flow[side];
+    flow->pumping = false;
+    if (c->dead || !c->open[to] || c->told[to] || !c->established)
+        return;
+    uint64_t asleep = to == NODE ? net->world.node_asleep(net->owner, c->node) : 0;
+    if (asleep > 0) {
+        pump_soon(c, side, asleep - net->sim->now_ns);
+        return;
+    }
+    if (link_blocked(c, side)) {
+        pump_soon(c, side, 20 * SIM_MS + delay(net));
+        return;
+    }
+    if (flow->len == 0) {
+        if (flow->fin)
+            side_ends(c, to, 0);
+        return;
+    }
+    if (!flow->receiving)
+        return; /* op_receive pumps anew */
+    size_t len = (size_t)kho_min(flow->len, 256 << 10);
+    if (net->options.chunk_bytes_max > 0)
+        len = (size_t)kho_min(len, sim_between(net->sim, 1, net->options.chunk_bytes_max));
+    /* A copy of its own: bytes that a core keeps beyond the call are found by the sanitizer. */
+    uint8_t *piece = malloc(len);
+    KHO_ASSERT(piece != NULL);
+    memcpy(piece, flow->bytes + flow->start, len);
+    size_t taken = side_takes(c, to, piece, len);
+    free(piece);
+    /* The call may have closed the connection. */
+    if (flow->bytes != NULL) {
+        flow->start += taken;
+        flow->len -= taken;
+    }
+    flow->delivered += taken;
+    sim_after(net->sim, 1, sends_later, c, (uint64_t)side);
+    if (flow->len > 0 || flow->fin)
+        pump_soon(c, side, sim_below(net->sim, net->options.delay_ns / 4 + 1));
+}
+
+/* --- Ops of the client ------------------------------------------------------------------------ */
+
+static struct vconn *conn_make(struct vnet *net, uint32_t client, uint32_t node)
+{
+    if (net->conn_count == net->conn_room) {
+        net->conn_room = net->conn_room * 2 + 64;
+        net->conns = realloc(net->conns, net->conn_room * sizeof(struct vconn *));
+        KHO_ASSERT(net->conns != NULL);
+    }
+    struct vconn *c = calloc(1, sizeof *c);
+    KHO_ASSERT(c != NULL);
+    *c = (struct vconn){.net = net, .client = client, .node = node, .handle = {-1, -1}};
+    c->id = (uint32_t)net->conn_count;
+    c->open[CLIENT] = true;
+    c->flow[CLIENT].receiving = c->flow[NODE].receiving = true;
+    net->conns[net->conn_count++] = c;
+    return c;
+}
+
+static struct vconn *client_conn(struct vnet *net, uint32_t client, int32_t handle)
+{
+    for (size_t i = net->conn_count; i-- > net->first_live;) {
+        struct vconn *c = net->conns[i];
+        if (!c->raw && c->client == client && c->handle[CLIENT] == handle && c->open[CLIENT])
+            return c;
+    }
+    return NULL;
+}
+
+static void connect_arrives(void *owner, uint64_t tries)
+{
+    struct vconn *c = owner;
+    struct vnet *net = c->net;
+    struct client_op *op = c->connect;
+    if (op == NULL)
+        return; /* closed or gone meanwhile */
+    int listening = net->world.node_listening(net->owner, c->node);
+    if (link_blocked(c, CLIENT) || link_blocked(c, NODE) || listening < 0) {
+        if (tries == 20) {
+            c->connect = NULL;
+            complete(c, CLIENT, op, -ETIMEDOUT);
+            return;
+        }
+        sim_after(net->sim, SIM_S, connect_arrives, c, tries + 1);
+        return;
+    }
+    c->connect = NULL;
+    if (listening == 0) {
+        complete(c, CLIENT, op, -ECONNREFUSED);
+        return;
+    }
+    c->established = true;
+    c->open[NODE] = true;
+    sim_trace(net->sim, "net: %u client %u to node %u connected", c->id, c->client, c->node);
+    complete(c, CLIENT, op, 0);
+}
+
+static void client_connect(struct vnet *net, uint32_t client, struct client_op *op)
+{
+    uint32_t node = (uint32_t)(op->port - VNET_PORT);
+    char host[16];
+    snprintf(host, sizeof host, "n%u", node);
+    if (node >= VNET_NODES_MAX || strcmp(host, op->host) != 0) {
+        sim_fail(net->sim, "client %u connects to %s:%u, which is no node's", client, op->host,
+                 op->port);
+        return;
+    }
+    while (net->first_live < net->conn_count && net->conns[net->first_live]->dead &&
+           !net->conns[net->first_live]->open[CLIENT])
+        net->first_live++;
+    if (client_conn(net, client, op->conn) != NULL) {
+        sim_fail(net->sim, "client %u uses connection handle %d twice", client, op->conn);
+        return;
+    }
+    struct vconn *c = conn_make(net, client, node);
+    c->handle[CLIENT] = op->conn;
+    c->connect = op;
+    sim_after(net->sim, delay(net) * 2, connect_arrives, c, 0);
+}
+
+static void client_close_ends(void *owner, uint64_t arg)
+{
+    struct vconn *c = owner;
+    struct client_op *op = c->close_client;
+    (void)arg;
+    if (op == NULL)
+        return;
+    c->close_client = NULL;
+    if (c->connect != NULL) {
+        struct client_op *connect = c->connect;
+        c->connect = NULL;
+        complete(c, CLIENT, connect, -ECANCELED);
+    }
+    sends_end(c, CLIENT, -ECANCELED);
+    c->open[CLIENT] = false;
+    c->flow[CLIENT].fin = true;
+    if (!c->established)
+        c->dead = true;
+    pump_soon(c, CLIENT, delay(c->net));
+    conn_over(c);
+    complete(c, CLIENT, op, 0);
+}
+
+void vnet_client_op(struct vnet *net, uint32_t client, struct client_op *op)
+{
+    if (op->kind == CLIENT_OP_CONNECT) {
+        client_connect(net, client, op);
+        return;
+    }
+    struct vconn *c = client_conn(net, client, op->conn);
+    if (c == NULL || c->close_client != NULL) {
+        sim_fail(net->sim, "client %u uses connection handle %d, which isn't open", client,
+                 op->conn);
+        return;
+    }
+    if (op->kind == CLIENT_OP_SEND) {
+        send_take(c, CLIENT, op, op->data, op->len);
+        return;
+    }
+    KHO_ASSERT(op->kind == CLIENT_OP_CLOSE);
+    c->close_client = op;
+    sim_after(net->sim, sim_below(net->sim, 50 * SIM_US), client_close_ends, c, 0);
+}
+
+/* --- Ops of the node -------------------------------------------------------------------------- */
+
+static void node_close_ends(void *owner, uint64_t arg)
+{
+    struct vconn *c = owner;
+    struct vnet *net = c->net;
+    struct op *op = c->close_node;
+    (void)arg;
+    if (op == NULL)
+        return;
+    uint64_t asleep = net->world.node_asleep(net->owner, c->node);
+    if (asleep > 0) {
+        sim_at(net->sim, asleep, node_close_ends, c, 0);
+        return;
+    }
+    c->close_node = NULL;
+    sends_end(c, NODE, -ECANCELED);
+    c->open[NODE] = false;
+    handle_free(c);
+    c->flow[NODE].fin = true;
+    /* A socket closed with bytes unread resets the connection: what is under way may be lost. */
+    if (c->flow[CLIENT].len > 0 && sim_below(net->sim, 3) == 0)
+        c->flow[NODE].len = 0;
+    pump_soon(c, NODE, delay(net));
+    conn_over(c);
+    complete(c, NODE, op, 0);
+}
+
+void vnet_node_op(struct vnet *net, uint32_t node, struct op *op)
+{
+    struct vconn *c = NULL;
+    if (op->conn >= 0 && (uint32_t)op->conn < net->options.connections_max)
+        c = net->by_handle[node][op->conn];
+    if (c == NULL || c->close_node != NULL) {
+        sim_fail(net->sim, "node %u: op %u of connection %d, which isn't open", node, op->kind,
+                 op->conn);
+        return;
+    }
+    switch (op->kind) {
+    case OP_SEND:
+        send_take(c, NODE, op, op->data, op->len);
+        break;
+    case OP_RECEIVE:
+        c->flow[CLIENT].receiving = op->len != 0;
+        if (op->len != 0)
+            pump_soon(c, CLIENT, 1);
+        complete(c, NODE, op, 0);
+        break;
+    default:
+        KHO_ASSERT(op->kind == OP_CLOSE);
+        c->close_node = op;
+        sim_after(net->sim, sim_below(net->sim, 50 * SIM_US), node_close_ends, c, 0);
+    }
+}
+
+/* --- Breaks ----------------------------------------------------------------------------------- */
+
+/* One end learns that the connection broke; its sends fail. */
+static void break_arrives(void *owner, uint64_t side)
+{
+    struct vconn *c = owner;
+    if (!c->open[side] || c->told[side])
+        return;
+    uint64_t asleep = side == NODE ? c->net->world.node_asleep(c->net->owner, c->node) : 0;
+    if (asleep > 0) {
+        sim_at(c->net->sim, asleep, break_arrives, c, side);
+        return;
+    }
+    if (c->raw && side == CLIENT)
+        c->open[CLIENT] = false;
+    sends_end(c, (int)side, -ECONNRESET);
+    side_ends(c, (int)side, -ECONNRESET);
+    conn_over(c);
+}
+
+static void conn_break(struct vconn *c, uint64_t client_after, uint64_t node_after)
+{
+    c->dead = true;
+    sim_after(c->net->sim, client_after, break_arrives, c, CLIENT);
+    sim_after(c->net->sim, node_after, break_arrives, c, NODE);
+}
+
+/* One end vanished with its core. */
+static void side_gone(struct vconn *c, int side, bool silent)
+{
+    struct sim *sim = c->net->sim;
+    c->open[side] = false;
+    c->flow[side].send_count = 0;
+    if (side == NODE) {
+        handle_free(c);
+        c->close_node = NULL;
+    } else {
+        c->connect = NULL;
+        c->close_client = NULL;
+    }
+    if (c->open[!side] && c->established) {
+        uint64_t after = silent ? sim_between(sim, SIM_MS, 20 * SIM_S) : delay(c->net);
+        /* What was sent before may still arrive. */
+        if (!silent && sim_below(sim, 2) == 0) {
+            c->flow[side].fin = true;
+            pump_soon(c, side, after);
+        } else {
+            conn_break(c, after, after);
+        }
+    }
+    if (!c->established)
+        c->dead = true;
+    conn_over(c);
+}
+
+void vnet_node_gone(struct vnet *net, uint32_t node, bool silent)
+{
+    for (size_t i = net->first_live; i < net->conn_count; i++)
+        if (net->conns[i]->node == node && net->conns[i]->established && net->conns[i]->open[NODE])
+            side_gone(net->conns[i], NODE, silent);
+}
+
+void vnet_client_gone(struct vnet *net, uint32_t client, bool silent)
+{
+    for (size_t i = net->first_live; i < net->conn_count; i++)
+        if (!net->conns[i]->raw && net->conns[i]->client == client && net->conns[i]->open[CLIENT])
+            side_gone(net->conns[i], CLIENT, silent);
+}
+
+bool vnet_drop(struct vnet *net, bool half)
+{
+    struct vconn *live[256];
+    size_t count = 0;
+    for (size_t i = net->first_live; i < net->conn_count && count < KHO_COUNT_OF(live); i++) {
+        struct vconn *c = net->conns[i];
+        if (c->established && !c->dead && !c->raw && c->open[CLIENT] && c->open[NODE])
+            live[count++] = c;
+    }
+    if (count == 0)
+        return false;
+    struct vconn *c = live[sim_below(net->sim, count)];
+    uint64_t soon = delay(net), late = sim_between(net->sim, SIM_S, 30 * SIM_S);
+    bool client_late = half && sim_below(net->sim, 2) == 0;
+    bool node_late = half && !client_late;
+    sim_trace(net->sim, "fault: connection %u (client %u, node %u) breaks%s", c->id, c->client,
+              c->node,
+              client_late ? ", the client learns late"
+              : node_late ? ", the node learns late"
+                          : "");
+    sim_fault(net->sim, half ? SIM_FAULT_half_drop : SIM_FAULT_drop);
+    conn_break(c, client_late ? late : soon, node_late ? late : soon);
+    return true;
+}
+
+void vnet_block(struct vnet *net, uint32_t client, uint32_t node, bool to_node, bool blocked)
+{
+    for (uint32_t i = 0; i < VNET_CLIENTS_MAX; i++)
+        if (client == UINT32_MAX || client == i)
+            net->blocked[i][node][to_node ? CLIENT : NODE] = blocked;
+}
+
+void vnet_open_all(struct vnet *net)
+{
+    memset(net->blocked, 0, sizeof net->blocked);
+}
+
+/* --- Life ------------------------------------------------------------------------------------- */
+
+struct vnet *vnet_create(struct sim *sim, const struct vnet_options *options,
+                         const struct vnet_world *world, void *owner)
+{
+    struct vnet *net = calloc(1, sizeof *net);
+    KHO_ASSERT(net != NULL);
+    net->sim = sim;
+    net->options = *options;
+    net->world = *world;
+    net->owner = owner;
+    for (uint32_t i = 0; i < VNET_NODES_MAX; i++) {
+        net->by_handle[i] = calloc(options->connections_max, sizeof(struct vconn *));
+        KHO_ASSERT(net->by_handle[i] != NULL);
+    }
+    return net;
+}
+
+void vnet_destroy(struct vnet *net)
+{
+    if (net == NULL)
+        return;
+    for (size_t i = 0; i < net->conn_count; i++) {
+        struct vconn *c = net->conns[i];
+        for (int side = 0; side < 2; side++) {
+            flow_free(&c->flow[side]);
+            free(c->flow[side].sends);
+        }
+        free(c->inbox);
+        free(c);
+    }
+    for (uint32_t i = 0; i < VNET_NODES_MAX; i++)
+        free(net->by_handle[i]);
+    free(net->conns);
+    free(net);
+}
+
+struct vnet_options *vnet_options(struct vnet *net)
+{
+    return &net->options;
+}
+
+/* --- Raw ends --------------------------------------------------------------------------------- */
+
+struct vconn *vnet_raw_connect(struct vnet *net, uint32_t node)
+{
+    if (net->world.node_listening(net->owner, node) != 1)
+        return NULL;
+    struct vconn *c = conn_make(net, 0, node);
+    c->raw = true;
+    c->established = true;
+    c->open[NODE] = true;
+    return c;
+}
+
+void vnet_raw_send(struct vnet *net, struct vconn *conn, const void *bytes, size_t len)
+{
+    if (conn->dead || !conn->open[NODE])
+        return;
+    flow_push(&conn->flow[CLIENT], bytes, len);
+    pump_soon(conn, CLIENT, delay(net));
+}
+
+size_t vnet_raw_received(const struct vconn *conn, const uint8_t **ret_bytes, bool *ret_closed)
+{
+    *ret_bytes = conn->inbox;
+    *ret_closed = conn->dead || conn->told[CLIENT];
+    return conn->inbox_len;
+}
+
+void vnet_raw_close(struct vnet *net, struct vconn *conn)
+{
+    if (!conn->open[CLIENT])
+        return;
+    conn->open[CLIENT] = false;
+    conn->flow[CLIENT].fin = true;
+    pump_soon(conn, CLIENT, delay(net));
+    conn_over(conn);
+}

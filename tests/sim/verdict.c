@@ -1,0 +1,234 @@
+/* verdict.c: what must hold when everything is healed: all calls end, every record can be read, a
+ * repair makes all replicas equal, every acknowledged record is on all of them; and the history is
+ * that of a register for each key. */
+#include "workload.h"
+
+#include "raw.h"
+#include <kho/map.h>
+
+enum { REPAIR_TRIES = 8, PAGE = 16 };
+
+/* A fresh client reads every key; with `must`, every read has to succeed. */
+static void read_all(struct workload *w, struct client_end *end, const char *when)
+{
+    for (size_t i = 0; i < w->slot_count && !w->sim->failed; i++) {
+        const struct slot *slot = &w->slots[i];
+        struct kho_item item = {.key = slot->bytes, .key_len = slot->len};
+        struct answer a = {0};
+        size_t op = history_begin(&w->history, slot->history_key, end->index, HISTORY_READ, 0);
+        int rc = answer_records(&a, end, CLIENT_GET, slot->event ? "events" : "records", &item, 1,
+                                w->plan.deadline_ms);
+        if (rc != 0 || !answer_wait(&a, end, 60 * SIM_S) || a.count != 1) {
+            sim_fail(w->sim, "%s: get of key %u doesn't end (%d)", when, slot->history_key, rc);
+            return;
+        }
+        if (a.results[0].status != 0 && a.results[0].status != KHO_ENOTFOUND)
+            sim_fail(w->sim, "%s: get of key %u fails: %s", when, slot->history_key,
+                     kho_error_name(a.results[0].status) != NULL
+                         ? kho_error_name(a.results[0].status)
+                         : "a system error");
+        read_end(w, slot, op, &a.results[0], false);
+        answer_fini(&a);
+    }
+}
+
+static void flush(struct workload *w, struct client_end *end)
+{
+    struct answer a = {0};
+    if (end->client == NULL || w->sim->failed)
+        return;
+    int rc = answer_flush(&a, end, 20000);
+    if (rc != 0 || !answer_wait(&a, end, 60 * SIM_S))
+        sim_fail(w->sim, "client %u: flush doesn't end (%d)", end->index, rc);
+    answer_fini(&a);
+}
+
+static void repair(struct workload *w, struct client_end *end)
+{
+    int status = 0;
+    for (int tries = 0; tries < REPAIR_TRIES && !w->sim->failed; tries++) {
+        struct answer a = {0};
+        int rc = answer_repair(&a, end, NULL);
+        if (rc != 0 || !answer_wait(&a, end, 600 * SIM_S)) {
+            sim_fail(w->sim, "repair doesn't end (%d)", rc);
+            return;
+        }
+        status = a.status;
+        sim_trace(w->sim, "repair: %d, copied %llu, lost %llu, episodes %llu, closed %llu", status,
+                  (unsigned long long)a.repair.records_copied,
+                  (unsigned long long)a.repair.records_lost,
+                  (unsigned long long)a.repair.episodes_found,
+                  (unsigned long long)a.repair.episodes_closed);
+        answer_fini(&a);
+        if (status == 0)
+            return;
+        cluster_run(w->cluster, SIM_S);
+    }
+    if (!w->sim->failed)
+        sim_fail(w->sim, "repair fails again and again with %s",
+                 kho_error_name(status) != NULL ? kho_error_name(status) : "a system error");
+}
+
+static void verify(struct workload *w, struct client_end *end)
+{
+    struct answer a = {0};
+    if (w->sim->failed)
+        return;
+    int rc = answer_compare(&a, end, CLIENT_VERIFY, NULL, 30000);
+    if (rc != 0 || !answer_wait(&a, end, 60 * SIM_S) || a.status != 0)
+        sim_fail(w->sim, "verify fails (%d, %d)", rc, a.status);
+    for (size_t i = 0; i < a.count && !w->sim->failed; i++)
+        if (a.verify[i].partitions_differing != 0 || a.verify[i].partitions_unreached != 0 ||
+            a.verify[i].partitions_damaged != 0)
+            sim_fail(w->sim, "after repair, %s: %u partitions differ, %u unreached, %u damaged",
+                     a.verify[i].collection, a.verify[i].partitions_differing,
+                     a.verify[i].partitions_unreached, a.verify[i].partitions_damaged);
+    answer_fini(&a);
+}
+
+/* --- The replicas, asked one by one ----------------------------------------------------------- */
+
+static int probe(struct workload *w, struct raw *raw, const struct slot *slot, uint32_t partition,
+                 struct key_hash hash, struct wire_probe_answer *ret_answer)
+{
+    uint8_t body[WIRE_PROBE_ASK];
+    struct wire_probe_ask ask = {
+        .collection = slot->event ? 2 : 1, .partition = partition, .hash = hash};
+    struct wire_head head;
+    const uint8_t *answer;
+    (void)w;
+    wire_probe_ask_encode(&ask, body);
+    raw_send(raw, WIRE_PROBE, 0, 1, raw->hello.epoch, raw->hello.map_hash, body, sizeof body);
+    int rc = raw_receive(raw, &head, &answer);
+    if (rc != 0)
+        return rc;
+    if (head.status != 0 || head.count != 1)
+        return head.status != 0 ? head.status : KHO_EMALFORMED;
+    wire_probe_answer_decode(answer, ret_answer);
+    return 0;
+}
+
+/* Every acknowledged or read version is on all replicas, by their own word. */
+static void probe_all(struct workload *w)
+{
+    const struct cluster_options *o = &w->cluster->options;
+    struct raw raws[VNET_NODES_MAX];
+    for (uint32_t n = 0; n < o->nodes; n++) {
+        int rc = raw_open(&raws[n], &w->cluster->nodes[n], &w->cluster->id, 0);
+        if (rc != 0 || raws[n].hello.status != 0) {
+            sim_fail(w->sim, "%s turns a probe away: %d, %d", w->cluster->nodes[n].name, rc,
+                     rc == 0 ? raws[n].hello.status : 0);
+            return;
+        }
+    }
+    for (size_t i = 0; i < w->slot_count && !w->sim->failed; i++) {
+        const struct slot *slot = &w->slots[i];
+        struct version least = history_acknowledged(&w->history, slot->history_key);
+        uint32_t collection = slot->event ? 2 : 1;
+        struct key_hash hash = key_hash(collection, slot->bytes, slot->len, w->cluster->map_seed);
+        uint32_t partition = key_partition(collection, slot->bytes, slot->len, w->cluster->map_seed,
+                                           KHO_NO_SEPARATOR, o->partitions, hash);
+        for (uint32_t k = 0; k < o->replicas && !w->sim->failed; k++) {
+            uint32_t n = (partition + k) % o->nodes;
+            struct wire_probe_answer got = {0};
+            int rc = probe(w, &raws[n], slot, partition, hash, &got);
+            if (rc != 0 || got.state >= WIRE_VALUE_UNKNOWN ||
+                version_compare(got.version, least) < 0)
+                sim_fail(w->sim,
+                         "after repair, %s has key %u in state %u, version %llu.%u (%d); "
+                         "%llu.%u was told to a client",
+                         w->cluster->nodes[n].name, slot->history_key, got.state,
+                         (unsigned long long)got.version.counter, got.version.writer, rc,
+                         (unsigned long long)least.counter, least.writer);
+        }
+    }
+    for (uint32_t n = 0; n < o->nodes; n++)
+        raw_close(&raws[n]);
+}
+
+/* --- Listing ---------------------------------------------------------------------------------- */
+
+static struct slot *slot_of(struct workload *w, const struct kho_result *r)
+{
+    for (size_t i = 0; i < w->slot_count; i++)
+        if (w->slots[i].len == r->key_len && memcmp(w->slots[i].bytes, r->key, r->key_len) == 0)
+            return &w->slots[i];
+    return NULL;
+}
+
+/* The last read of a key, which had the last word on it. */
+static const struct history_op *last_read(const struct workload *w, uint32_t key)
+{
+    for (size_t i = w->history.count; i-- > 0;)
+        if (w->history.ops[i].key == key && w->history.ops[i].kind == HISTORY_READ &&
+            w->history.ops[i].end == HISTORY_OK)
+            return &w->history.ops[i];
+    return NULL;
+}
+
+static void list_one(struct workload *w, const struct kho_result *r, uint32_t *times)
+{
+    struct slot *slot = slot_of(w, r);
+    if (slot == NULL)
+        return; /* an append in doubt whose key nobody was told */
+    const struct history_op *op = last_read(w, slot->history_key);
+    uint64_t value = r->value != NULL ? value_check(w, slot, r->value, r->value_len) : 0;
+    times[slot - w->slots]++;
+    if (op == NULL || op->value != value || value == 0)
+        sim_fail(w->sim, "list tells value %llu of key %u, get said %llu",
+                 (unsigned long long)value, slot->history_key,
+                 (unsigned long long)(op != NULL ? op->value : 0));
+}
+
+static void list_all(struct workload *w, struct client_end *end)
+{
+    uint32_t *times = calloc(w->slot_count + 1, sizeof *times);
+    KHO_ASSERT(times != NULL);
+    for (int event = 0; event < 2; event++) {
+        struct kho_cursor cursor = {{0}};
+        for (int done = 0; !done && !w->sim->failed;) {
+            struct answer a = {0};
+            int rc = answer_list(&a, end, event ? "events" : "records", &cursor, PAGE,
+                                 KHO_LIST_WITH_VALUES, 30000);
+            if (rc != 0 || !answer_wait(&a, end, 60 * SIM_S) || a.status != 0)
+                sim_fail(w->sim, "list fails (%d, %d)", rc, a.status);
+            for (size_t i = 0; i < a.count && !w->sim->failed; i++)
+                list_one(w, &a.results[i], times);
+            cursor = a.next;
+            done = a.list_done;
+            answer_fini(&a);
+        }
+    }
+    for (size_t i = 0; i < w->slot_count && !w->sim->failed; i++) {
+        const struct history_op *op = last_read(w, w->slots[i].history_key);
+        if (times[i] != (op != NULL && op->value != 0))
+            sim_fail(w->sim, "list tells key %u %u times", w->slots[i].history_key, times[i]);
+    }
+    free(times);
+}
+
+void verdict(struct workload *w)
+{
+    sim_run(w->sim, w->sim->now_ns + 120 * SIM_S, &w->idle);
+    if (!w->sim->failed && !w->idle)
+        sim_fail(w->sim, "%u calls haven't ended two minutes after all was healed",
+                 w->calls_under_way);
+    if (w->sim->failed)
+        return;
+    struct client_end *end = &w->cluster->clients[cluster_client_add(w->cluster)];
+    read_all(w, end, "healed");
+    /* What clients still hold back for replicas that lagged must not arrive behind the repair. */
+    for (uint32_t i = 0; i < w->cluster->client_count; i++)
+        flush(w, &w->cluster->clients[i]);
+    if (!w->sim->failed)
+        repair(w, end);
+    verify(w, end);
+    if (!w->sim->failed)
+        read_all(w, end, "repaired");
+    if (!w->sim->failed)
+        probe_all(w);
+    if (!w->sim->failed)
+        list_all(w, end);
+    if (!w->sim->failed)
+        check_history(&w->history);
+}
