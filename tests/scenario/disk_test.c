@@ -1,0 +1,97 @@
+/* disk_test.c: a disk that is full or fails, on one node. */
+#include "story.h"
+
+/* A full disk refuses before it acknowledges; the others carry on; with room it takes writes anew.
+ */
+static void test_full_disk(void **state)
+{
+    (void)state;
+    struct story *s = story_begin(NULL, 1);
+    story_fill(s, "a", 5);
+    struct vdisk_faults *faults = vdisk_faults(s->nodes[1].disk);
+    faults->space_max = 0;
+    story_run_ms(s, 5000);
+    story_fill(s, "b", 20);
+    story_expect_filled(s, s->client, "a", 5);
+    story_expect_filled(s, s->client, "b", 20);
+    faults->space_max = 1ull << 40;
+    story_run_ms(s, 20000);
+    assert_int_equal(story_repair(s, NULL), 0);
+    story_expect_verified(s);
+    story_end(s);
+}
+
+/* Full disks on two nodes: a put is refused as what it is. */
+static void test_two_full_disks(void **state)
+{
+    (void)state;
+    struct story *s = story_begin(NULL, 2);
+    story_put(s, "a", "1");
+    vdisk_faults(s->nodes[0].disk)->space_max = 0;
+    vdisk_faults(s->nodes[1].disk)->space_max = 0;
+    /* The next look at the free space is only seconds away. */
+    story_run_ms(s, 30000);
+    struct outcome o = story_write(s, s->client, CLIENT_PUT, "a", "2", NULL, 6000);
+    assert_int_not_equal(o.status, 0);
+    assert_int_not_equal(o.outcome, KHO_APPLIED);
+    struct outcome read = story_read(s, s->client, CLIENT_GET, "a", 0);
+    assert_int_equal(read.status, 0);
+    story_end(s);
+}
+
+/* A write error makes a shard read-only for good: it says so and goes on serving reads; a start on
+ * a disk that works takes writes again. */
+static void test_write_error(void **state)
+{
+    (void)state;
+    struct story *s = story_begin(NULL, 3);
+    story_fill(s, "a", 5);
+    vdisk_faults(s->nodes[2].disk)->write_error = 1000000;
+    story_fill(s, "b", 10);
+    vdisk_faults(s->nodes[2].disk)->write_error = 0;
+    story_run_ms(s, 1000);
+    assert_int_equal(node_stat(&s->nodes[2], STAT_readonly), 1);
+    story_fill(s, "c", 5);
+    node_kill(&s->nodes[0]);
+    /* Reads need the read-only one now. */
+    story_expect_filled(s, s->client, "a", 5);
+    story_start(s, 0);
+    node_kill(&s->nodes[2]);
+    story_start(s, 2);
+    assert_int_equal(node_stat(&s->nodes[2], STAT_readonly), 0);
+    assert_int_equal(story_repair(s, NULL), 0);
+    story_expect_verified(s);
+    story_expect_filled(s, s->client, "b", 10);
+    story_end(s);
+}
+
+/* A read error is no answer: the record comes from another node. */
+static void test_read_error(void **state)
+{
+    (void)state;
+    struct story *s = story_begin(NULL, 4);
+    story_fill(s, "a", 10);
+    story_flush(s);
+    for (unsigned i = 0; i < 3; i++) {
+        node_kill(&s->nodes[i]);
+        story_start(s, i);
+    }
+    vdisk_faults(s->nodes[0].disk)->read_error = 1000000;
+    for (unsigned round = 0; round < 3; round++)
+        story_expect_filled(s, s->client, "a", 10);
+    vdisk_faults(s->nodes[0].disk)->read_error = 0;
+    assert_int_equal(story_repair(s, NULL), 0);
+    story_expect_verified(s);
+    story_end(s);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_full_disk),
+        cmocka_unit_test(test_two_full_disks),
+        cmocka_unit_test(test_write_error),
+        cmocka_unit_test(test_read_error),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
