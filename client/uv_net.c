@@ -545,23 +545,20 @@ static void net_round(struct net *net)
     net->core->deliver(net->owner);
 }
 
-static void net_turn(struct net *net)
+/* True when there was one. */
+static bool net_turn(struct net *net)
 {
     if (net->in_turn || net->closing || !net->due)
-        return;
+        return false;
     net->in_turn = true;
     for (unsigned i = 0; i < ROUNDS_PER_TURN && net->due && !net->closing; i++) {
         net->due = false;
         net_round(net);
     }
     net->in_turn = false;
-    if (net->closing)
-        return;
-    if (net->due)
-        uv_idle_start(&net->idle, on_idle);
-    else
-        uv_idle_stop(&net->idle);
-    net_set_timer(net);
+    if (!net->closing)
+        net_set_timer(net);
+    return true;
 }
 
 /* --- Beginning and end --------------------------------------------------------------------------
@@ -584,21 +581,31 @@ static void net_hooks_close(struct net *net)
     uv_close((uv_handle_t *)&net->idle, on_hook_closed);
 }
 
-static void net_hook(struct net *net)
+/* An active idle hook keeps the poll from waiting: where something is left to do, and after a turn
+ * before the poll, since whoever runs the loop once for a callback must not wait after he got it.
+ */
+static void net_hook(struct net *net, bool before_poll)
 {
-    net_turn(net);
-    if (net->closing && net->live == 0)
-        net_hooks_close(net);
+    bool turned = net_turn(net);
+    if (net->closing) {
+        if (net->live == 0)
+            net_hooks_close(net);
+        return;
+    }
+    if (net->due || (turned && before_poll))
+        uv_idle_start(&net->idle, on_idle);
+    else
+        uv_idle_stop(&net->idle);
 }
 
 static void on_prepare(uv_prepare_t *prepare)
 {
-    net_hook(prepare->data);
+    net_hook(prepare->data, true);
 }
 
 static void on_check(uv_check_t *check)
 {
-    net_hook(check->data);
+    net_hook(check->data, false);
 }
 
 int net_init(struct net *net, uv_loop_t *loop, const struct kho_heap *heap,
@@ -631,6 +638,7 @@ void net_start(struct net *net)
     uv_check_start(&net->check, on_check);
     uv_unref((uv_handle_t *)&net->timer);
     uv_unref((uv_handle_t *)&net->check);
+    uv_unref((uv_handle_t *)&net->idle);
     net->hooks = 4;
     net->due = true;
 }
