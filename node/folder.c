@@ -92,38 +92,59 @@ static size_t identity_format(const struct identity *identity, char *to)
                                   (unsigned long long)XXH3_64bits(to, len));
 }
 
+/* Takes "name <number>\n" at *at. The caller compares the whole text, so here only the place of the
+ * number matters. */
+static bool number_take(const char **at, const char *name, uint64_t *ret)
+{
+    size_t len = strlen(name);
+    if (strncmp(*at, name, len) != 0)
+        return false;
+    char *end;
+    *ret = strtoull(*at + len, &end, 10);
+    if (end == *at + len || *end != '\n')
+        return false;
+    *at = end + 1;
+    return true;
+}
+
+static bool incarnation_take(const char **at, struct kho_id *ret)
+{
+    const char *name = "incarnation ";
+    size_t len = strlen(name);
+    if (strncmp(*at, name, len) != 0 || strlen(*at) < len + 33)
+        return false;
+    for (size_t i = 0; i < sizeof ret->bytes; i++) {
+        char digits[3] = {(*at)[len + 2 * i], (*at)[len + 2 * i + 1], '\0'};
+        ret->bytes[i] = (uint8_t)strtoul(digits, NULL, 16);
+    }
+    *at += len + 33;
+    return true;
+}
+
 /* NULL, or what is wrong with the text. */
 static const char *identity_parse(const char *text, struct identity *ret_identity)
 {
     struct identity identity = {.shard_count = 0};
-    unsigned format = 0;
-    unsigned long long segment_bytes, created_ms;
-    char incarnation[33], again[IDENTITY_MAX];
-    if (sscanf(text, "kho-node %u\n", &format) != 1)
+    uint64_t format, shards;
+    const char *at = text;
+    char again[IDENTITY_MAX];
+    if (!number_take(&at, "kho-node ", &format))
         return "it is not a kho-node identity file";
     if (format != IDENTITY_FORMAT)
         return "it is of a format that this program doesn't know; use the kho-node that made it or "
                "a newer one";
-    if (sscanf(text,
-               "kho-node %*u\nincarnation %32[0-9a-f]\nshards %u\nsegment-bytes %llu\n"
-               "created-ms %llu\n",
-               incarnation, &identity.shard_count, &segment_bytes, &created_ms) != 4 ||
-        strlen(incarnation) != 32)
+    if (!incarnation_take(&at, &identity.incarnation) || !number_take(&at, "shards ", &shards) ||
+        !number_take(&at, "segment-bytes ", &identity.segment_bytes) ||
+        !number_take(&at, "created-ms ", &identity.created_ms))
         return "it is damaged: a line is missing or broken";
-    for (size_t i = 0; i < sizeof identity.incarnation.bytes; i++) {
-        unsigned byte = 0;
-        sscanf(incarnation + 2 * i, "%2x", &byte);
-        identity.incarnation.bytes[i] = (uint8_t)byte;
-    }
-    identity.segment_bytes = segment_bytes;
-    identity.created_ms = created_ms;
+    identity.shard_count = (uint32_t)kho_min(shards, UINT32_MAX);
     /* One way only to write an identity: comparing covers the checksum and the file's end. */
     identity_format(&identity, again);
     if (strcmp(again, text) != 0)
         return "it is damaged: its checksum differs";
-    if (kho_id_is_zero(&identity.incarnation) || identity.shard_count == 0 ||
-        identity.shard_count > 65536 || segment_bytes < 32 * MIB || segment_bytes > 256 * MIB ||
-        segment_bytes % MIB != 0)
+    if (kho_id_is_zero(&identity.incarnation) || shards == 0 || shards > 65536 ||
+        identity.segment_bytes < 32 * MIB || identity.segment_bytes > 256 * MIB ||
+        identity.segment_bytes % MIB != 0)
         return "it names a shard count or a segment size out of range";
     *ret_identity = identity;
     return NULL;
@@ -369,12 +390,12 @@ out:
 /* --- Opening it ------------------------------------------------------------------------------- */
 
 /* Reads the pid that the holder wrote: 0 when it hasn't yet. */
-static int lock_holder(int fd)
+static long lock_holder(int fd)
 {
     char text[32];
     ssize_t len = pread(fd, text, sizeof text - 1, 0);
     text[len > 0 ? len : 0] = '\0';
-    return atoi(text);
+    return strtol(text, NULL, 10);
 }
 
 static int folder_lock(const char *path, struct folder *folder, char *error)
@@ -392,7 +413,7 @@ static int folder_lock(const char *path, struct folder *folder, char *error)
     if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
         if (errno == EWOULDBLOCK)
             snprintf(error, FOLDER_ERROR_MAX,
-                     "%s is served by another process (pid %d): stop that one first", path,
+                     "%s is served by another process (pid %ld): stop that one first", path,
                      lock_holder(fd));
         else
             snprintf(error, FOLDER_ERROR_MAX, "%s/%s: %s", path, LOCK_NAME, strerror(errno));

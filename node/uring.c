@@ -25,16 +25,15 @@ enum { SUBMISSIONS = 1024, COMPLETIONS_MAX = 65536 };
 
 /* --- Making it -------------------------------------------------------------------------------- */
 
+/* kernel.io_uring_disabled: 0 to 2, or -1 where the kernel has no such switch (before 6.6). */
 static int sysctl_disabled(void)
 {
     FILE *file = fopen("/proc/sys/kernel/io_uring_disabled", "re");
-    int value = -1;
     if (file == NULL)
         return -1;
-    if (fscanf(file, "%d", &value) != 1)
-        value = -1;
+    int digit = fgetc(file);
     fclose(file);
-    return value;
+    return digit >= '0' && digit <= '9' ? digit - '0' : -1;
 }
 
 static bool refusal_explain(int code, char *error)
