@@ -20,6 +20,10 @@
  * in one batch apply in the order of the array. Puts on one key by one client are sent in the order
  *     of submission, with rising versions.
  *   - Codes are those of error.h, or -errno.
+ *   - A client keeps its loop alive until it has closed. It raises no SIGPIPE and touches no signal
+ *     disposition.
+ *   - A child made by fork() opens clients of its own: calls on an inherited one (of either layer)
+ *     return KHO_ECLOSED, and closing it there has no effect.
  */
 #ifndef KHO_KHO_H
 #define KHO_KHO_H
@@ -86,7 +90,8 @@ struct kho_result {
     struct kho_token token; /* where outcome is KHO_IN_DOUBT */
 };
 
-/* Memory comes from here. Zeroed members: malloc and free. `release` takes NULL. */
+/* Memory comes from here. Zeroed members: malloc and free. `release` takes NULL. Of the blocking
+ * layer it is called by several threads at once. */
 struct kho_heap {
     void *(*allocate)(size_t size, void *arg);
     void (*release)(void *memory, void *arg);
@@ -341,7 +346,8 @@ struct kho_results {
 };
 KHO_API void kho_results_free(struct kho_results *results);
 
-/* Opens and waits for the map, at most options->deadline_ms. */
+/* Opens and waits for the map, at most options->deadline_ms. Where the bound of bytes in flight is
+ * reached, later calls wait for room until their deadlines, in order, instead of KHO_EBUSY. */
 KHO_API int kho_blocking_open(const struct kho_options *options, struct kho_blocking **ret_client);
 /* Drains as kho_close does and frees. No other call may be under way or come later. Takes NULL. */
 KHO_API void kho_blocking_close(struct kho_blocking *client);
