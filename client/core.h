@@ -54,6 +54,7 @@ struct call {
     uint64_t timer_ns;
     uint64_t deadline_ns; /* CLIENT_NEVER: none (repair) */
     bool ended;
+    bool lasting; /* release doesn't free it yet: it calls call_forget itself when it does */
     struct client_done done; /* filled by the kind before call_end() */
 };
 
@@ -67,9 +68,15 @@ int call_begin(struct client *client, struct call *call, const struct call_kind 
 void call_timer_set(struct client *client, struct call *call, uint64_t mono_ns);
 /* The call is over: its done goes out with this status after the step. Exactly once. */
 void call_end(struct client *client, struct call *call, int status);
+/* Gives back the id and the timer's place; done for all but lasting calls before release. */
+void call_forget(struct client *client, struct call *call);
 /* Hands out a done before the end (repair's progress): `done` is copied; last is made false. It is
  * dropped silently when memory is short. */
 void call_progress(struct client *client, struct call *call);
+
+/* For client.c. */
+void call_timers_run(struct client *client, struct kho_now now);
+uint64_t call_timers_next(const struct client *client);
 
 /* --- The client ------------------------------------------------------------------------------- */
 
@@ -105,7 +112,8 @@ struct block_pool {
 struct client {
     struct kho_heap heap;
     struct kho_random random;
-    uint32_t writer; /* of our versions */
+    uint32_t writer;       /* of our versions; drawn anew after a write ended in doubt */
+    uint64_t stamp_serial; /* the low bits of their counters */
     uint32_t default_deadline_ms;
     uint64_t unavailable_after_ns;
     uint64_t hedge_ns;
@@ -120,7 +128,6 @@ struct client {
     uint32_t remote_count;
     struct remote **seeds;
     uint32_t seed_count;
-    char *seed_text;
     struct queue sessions;  /* of struct session, all, in the order they were made */
     struct session **conns; /* by connection handle */
     uint32_t conn_capacity;
@@ -134,9 +141,7 @@ struct client {
     struct call_timers timers;
     struct call_table table;
     uint32_t call_serial;
-    struct queue early; /* record items that wait for the first map */
-    struct queue later; /* slots that wait for `later_ns` (a node that is behind or stopping) */
-    uint64_t later_ns;
+    struct queue ready; /* items whose turn came within this step */
 
     /* records */
     struct line_table lines;
@@ -145,8 +150,9 @@ struct client {
     uint64_t held_bytes;   /* of ended calls with laggards */
     struct queue held;     /* those calls, oldest first */
     uint64_t given_up;     /* writes that never reached all R, since the last flush */
-    uint64_t given_up_all; /* since the start */
-    struct queue flushes;  /* calls of client_flush */
+    uint64_t write_serial; /* of the last call that writes */
+    uint64_t unsettled;    /* calls that write and haven't settled */
+    struct queue flushes;  /* of struct flush, in order */
 
     /* room and close: their dones need no memory */
     struct call room;
@@ -209,6 +215,21 @@ int route_map_install(struct client *client, const uint8_t *bytes, size_t len, s
  * when memory is out. `node` and `shard` are in range. */
 struct session *route_session(struct client *client, uint32_t node, uint32_t shard,
                               struct kho_now now);
+/* W and Q of a collection with `replicas` replicas: the map's, or, where it has a number of its
+ * own, a majority and the fewest that overlap with it. */
+static inline void route_quorums(const struct map *map, uint8_t replicas, uint8_t *ret_write,
+                                 uint8_t *ret_read)
+{
+    bool own = replicas != map->replicas;
+    *ret_write = own ? (uint8_t)(replicas / 2 + 1) : map->write_quorum;
+    *ret_read = own ? (uint8_t)(replicas - *ret_write + 1) : map->read_quorum;
+}
+/* Reads the seeds of options.cluster and begins to look for the map. 0, -EINVAL, -ENOMEM. */
+int route_open(struct client *client, const char *seeds, struct kho_now now);
+/* Retires every session (close). */
+void route_close(struct client *client, struct kho_now now);
+/* Frees all (client_destroy). */
+void route_destroy(struct client *client);
 /* The shard that owns a partition on a node of the map. */
 uint32_t route_shard(const struct client *client, uint32_t node, uint32_t partition);
 

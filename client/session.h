@@ -54,7 +54,6 @@ struct request {
     struct session *session; /* NULL: not under way */
     uint32_t way;            /* index in session->ways once sent */
     bool sent;
-    uint32_t data_sent;
 };
 
 /* Sends a request to a shard of a node of the map in force. It waits for the session to be up, in
@@ -94,7 +93,6 @@ enum slot_kind { SLOT_PROBE, SLOT_WRITE, SLOT_COPY, SLOT_READ, SLOT_KINDS };
 struct send_block {
     struct client_op op;
     struct send_block *next; /* in the pool */
-    struct session *session;
     uint32_t len;
     uint8_t bytes[KHO_FRAME_MAX];
 };
@@ -106,6 +104,7 @@ struct way {
     uint64_t id;
     uint64_t sent_ns;
     uint32_t bytes;
+    uint8_t type;
     bool used;
     bool batch; /* a frame of items */
 };
@@ -115,51 +114,58 @@ struct session {
     struct remote *remote; /* NULL once retired */
     uint32_t shard;
     uint8_t state;
-    bool retired; /* goes away when its ops have ended */
-    int32_t conn; /* handle, or -1 */
-    int error;    /* why it isn't up, or why it broke last; 0: never did */
-    uint32_t ops; /* of ours that haven't ended */
+    bool foreign;  /* up, but not the map's node: only its newer map is asked for */
+    bool given_up; /* session_unavailable() was true at the last look; items know */
+    int32_t conn;  /* handle, or -1 */
+    int error;     /* why it isn't up, or why it broke last; 0: never did */
+    uint32_t ops;  /* of ours that haven't ended */
 
     /* Who answered the last HELLO (`hello_known`), even one that was refused. What R2 remembers of
      * this incarnation: its highest durable sequence. */
     struct wire_hello_node hello;
     bool hello_known;
-    struct kho_id boot;
     uint64_t durable;
-    /* Node time: wall_ms as heard at wall_heard_ns. */
+    /* Node time: wall_ms as heard at wall_heard_ns; 0: never. */
     uint64_t wall_ms;
     uint64_t wall_heard_ns;
 
-    /* Reach. down_since: when it was last up and heard, kept until the next good HELLO.
-     * behind_since: since when the node refuses our epoch as KHO_EBEHIND; 0: it doesn't. */
+    /* Reach. down_since: since when it is out of reach while not up, kept until the next good
+     * HELLO. behind_since: since when the node refuses our epoch as KHO_EBEHIND; 0: it doesn't. */
     uint64_t down_since_ns;
-    uint64_t heard_ns;
     uint64_t asked_ns; /* since when something is under way without a byte heard */
+    uint64_t moved_ns; /* the asked_ns of the silence in which waiting reads were moved */
     uint64_t behind_since_ns;
+    uint64_t hold_until_ns; /* items wait: the node is behind or stopping; 0: they don't */
     uint64_t retry_ns;
     uint64_t backoff_ns;
     uint64_t since_ns; /* of the state */
 
     /* Traffic. */
     struct queue pending;             /* of struct request */
+    struct queue larges;              /* those of WRITE_LARGE, one streamed at a time */
     struct queue waiting[SLOT_KINDS]; /* of struct slot */
     uint32_t waiting_count[SLOT_KINDS];
     struct way ways[SESSION_WAYS];
-    uint32_t way_next; /* where the search for a free one begins */
     uint32_t way_count;
     uint32_t batch_count;
+    uint32_t read_count; /* of which read */
     uint32_t bytes_under_way;
     uint64_t request_serial;
-    struct request *streaming; /* whose DATA frames are being sent */
+    uint64_t pending_deadline_ns; /* no later than the earliest of its requests, sent ones too */
+    bool streaming;               /* DATA frames of ways[stream_way] are being sent */
+    uint32_t stream_way;
+    uint32_t stream_sent;
+    uint32_t stream_len;
     uint32_t sends;
-    struct send_block *partial; /* a frame, or HELLO, that is only partly here */
-    bool dirty;                 /* has something to send at the end of the step */
+    struct send_block *flying[SESSION_SENDS_MAX]; /* the blocks of those sends */
+    struct send_block *partial;                   /* a frame, or HELLO, that is only partly here */
+    struct request map_request;
 
     struct client_op connect_op;
     struct client_op close_op;
+    struct client_op hello_op;
     char host[65];
     uint8_t hello_bytes[KHO_HELLO_CLIENT_SIZE];
-    struct client_op hello_op;
 };
 
 /* Since when the node is out of reach: not connected, silent while asked, or behind our map;
@@ -169,26 +175,55 @@ uint64_t session_out_since(const struct session *session);
 bool session_unavailable(const struct client *client, const struct session *session,
                          struct kho_now now);
 
+/* What to say of an unavailable session: KHO_EUNAVAILABLE, or why the node there isn't the map's.
+ */
+int session_cause(const struct session *session);
+/* Asks the node for its map, unless that is being done. */
+void session_fetch_map(struct client *client, struct session *session, struct kho_now now);
+/* Breaks the connection (if any) for this cause and reconnects after the backoff. Requests that
+ * were sent end with KHO_EUNAVAILABLE; slots of items wait again. */
+void session_break(struct client *client, struct session *session, int error, struct kho_now now);
+
 /* --- For client.c and route.c ----------------------------------------------------------------- */
 
 struct session *session_create(struct client *client, struct remote *remote, uint32_t shard,
                                struct kho_now now);
-/* Closes the connection and forgets its owner: it frees itself when its ops have ended. Its
- * requests end with KHO_EUNAVAILABLE; slots are handed back through session_slot_lost. */
+/* Closes the connection and forgets its remote: session_sweep frees it when its ops have ended. Its
+ * requests end with KHO_EUNAVAILABLE. No slot of an item is on it any more. */
 void session_retire(struct client *client, struct session *session, struct kho_now now);
+/* Frees the retired whose ops have ended. Not within a walk over client->sessions. */
+void session_sweep(struct client *client);
 /* At once, ops or not (client_destroy: the driver is done with them). Nothing is called back. */
 void session_destroy(struct client *client, struct session *session);
 void session_completed(struct client *client, struct session *session, struct client_op *op,
                        struct kho_now now);
 void session_received(struct client *client, struct session *session, const uint8_t *bytes,
                       size_t len, struct kho_now now);
-/* Breaks the connection (if any) for this cause and reconnects after the backoff. */
-void session_break(struct client *client, struct session *session, int error, struct kho_now now);
 void session_tick(struct client *client, struct session *session, struct kho_now now);
-/* Packs what waits into sends. */
+/* Packs what waits into sends (pack.c). */
 void session_flush(struct client *client, struct session *session, struct kho_now now);
 uint64_t session_deadline(const struct client *client, const struct session *session);
 /* Ends requests that were asked under an older map with KHO_EEPOCHOLD (see route_map_install). */
 void session_epoch_changed(struct client *client, struct session *session, struct kho_now now);
+
+/* --- For request.c and pack.c ----------------------------------------------------------------- */
+
+/* A whole answer frame of wire_frame_length() bytes. */
+void request_answered(struct client *client, struct session *session, const uint8_t *frame,
+                      struct kho_now now);
+/* Ends all that are under way (the connection broke). */
+void request_end_sent(struct client *client, struct session *session, int status,
+                      struct kho_now now);
+/* Ends all that wait. */
+void request_end_pending(struct client *client, struct session *session, int status,
+                         struct kho_now now);
+/* Ends those whose deadline has passed. */
+void request_expire(struct client *client, struct session *session, struct kho_now now);
+/* Takes a free way for a request, or returns NULL when all are taken. */
+struct way *request_way(struct session *session, struct request *request, uint32_t bytes,
+                        bool batch, struct kho_now now);
+
+struct send_block *send_block_take(struct client *client);
+void send_block_give(struct client *client, struct send_block *block);
 
 #endif

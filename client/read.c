@@ -1,0 +1,479 @@
+/* read.c: the read of one record.
+ *
+ * Happy path: READ from one replica, PROBE to the others; a majority votes, enough replicas have
+ * the highest version, the record of it is in hand: done in one round trip.
+ *
+ * Where they disagree, the highest version is written back before it is returned, until as many
+ * replicas have it as make every later majority meet one (R - Q + 1), or reads would not be
+ * monotonic. A write-back carries the drop number that its target told before the source was read
+ * (R7). The answers came all at once, so the source is probed once more: a version names one value
+ * (R6), so that it still has the version is as good as reading it again.
+ *
+ * How it fails: a replica that can't give the value (rotten, cut off, of another key) is left out
+ * as a source and another one is asked; no source left is KHO_EDAMAGED. A slow one is hedged. A
+ * majority out of reach is KHO_EUNAVAILABLE. KHO_EDROPPED starts the read again. */
+#include "item.h"
+
+struct reader_view {
+    struct version highest;
+    uint32_t votes, suspects; /* replies */
+    uint32_t open;            /* may still reply */
+    uint32_t have;            /* have the highest version, by reply or write-back */
+    bool tombstone;           /* the highest is one */
+};
+
+static bool reader_slot_open(const struct slot *slot)
+{
+    return !slot->replied && !slot->unknown && !slot->session->given_up;
+}
+
+static bool reader_slot_at(const struct slot *slot, struct version version)
+{
+    return slot->replied && version_compare(slot->version, version) == 0;
+}
+
+static struct reader_view reader_look(const struct item *item)
+{
+    struct reader_view view = {0};
+    for (struct slot *s = item_slot_begin(item); s < item_slot_end(item); s++) {
+        view.open += reader_slot_open(s);
+        if (!s->replied)
+            continue;
+        view.highest = version_max(view.highest, s->version);
+        if (s->suspect)
+            view.suspects++;
+        else
+            view.votes++;
+    }
+    for (struct slot *s = item_slot_begin(item); s < item_slot_end(item); s++) {
+        bool at = reader_slot_at(s, view.highest);
+        bool copied = s->acked && version_compare(item->version, view.highest) == 0;
+        view.have += at || copied;
+        view.tombstone |= at && s->state == WIRE_TOMBSTONE;
+    }
+    return view;
+}
+
+/* --- Choosing a source ------------------------------------------------------------------------ */
+
+/* Up, and not silent for so long that a hedge would be due. */
+static bool reader_session_well(const struct client *client, const struct session *session,
+                                struct kho_now now)
+{
+    return session->state == SESSION_UP && !session->foreign && session->hold_until_ns == 0 &&
+           (session->way_count == 0 || now.mono_ns - session->asked_ns < client->hedge_ns);
+}
+
+/* A replica to READ from: it may have `highest`, isn't being read, and best is well. NULL: none. */
+static struct slot *reader_source(struct client *client, const struct item *item,
+                                  const struct version *highest, bool well, struct kho_now now)
+{
+    uint32_t replicas = item->call->replicas;
+    uint32_t first = client->serial++ % replicas;
+    for (uint32_t i = 0; i < replicas; i++) {
+        struct slot *slot = &item->slots[(first + i) % replicas];
+        bool reading = slot->kind == SLOT_READ && slot->ask != SLOT_IDLE;
+        if (reading || slot->no_value || slot->unknown || slot->session->given_up)
+            continue;
+        if (highest != NULL && !reader_slot_at(slot, *highest))
+            continue;
+        if (slot->replied && slot->state != WIRE_PRESENT)
+            continue;
+        if (!well || reader_session_well(client, slot->session, now))
+            return slot;
+    }
+    return NULL;
+}
+
+static bool reader_reading(const struct client *client, const struct item *item, bool well,
+                           struct kho_now now)
+{
+    for (struct slot *s = item_slot_begin(item); s < item_slot_end(item); s++)
+        if (s->kind == SLOT_READ && s->ask != SLOT_IDLE && !s->session->given_up &&
+            (!well || reader_session_well(client, s->session, now)))
+            return true;
+    return false;
+}
+
+void reader_hedge(struct client *client, struct item *item, struct kho_now now)
+{
+    if (item->phase != ITEM_READ || item->have_record)
+        return;
+    struct slot *slot = reader_source(client, item, NULL, true, now);
+    if (slot != NULL)
+        slot_ask(client, slot, SLOT_READ, now);
+}
+
+void reader_source_lost(struct client *client, struct slot *slot, struct kho_now now)
+{
+    struct item *item = slot->item;
+    if (!slot->replied)
+        slot_ask(client, slot, SLOT_PROBE, now);
+    if (!reader_reading(client, item, false, now))
+        reader_hedge(client, item, now);
+    reader_advance(client, item, now);
+}
+
+void reader_start(struct client *client, struct item *item, struct kho_now now)
+{
+    item->phase = ITEM_READ;
+    item->want_value = item->want_value || item->call->verb == CLIENT_GET;
+    item->have_record = false;
+    item->confirming = false;
+    item->confirmed = false;
+    item->tombstone = false;
+    item->refusal = 0;
+    item->version = (struct version){0};
+    for (struct slot *s = item_slot_begin(item); s < item_slot_end(item); s++) {
+        struct session *session = s->session;
+        slot_detach(client, s);
+        memset(s, 0, sizeof *s);
+        queue_init(&s->link);
+        s->item = item;
+        s->session = session;
+    }
+    struct slot *source = reader_source(client, item, NULL, true, now);
+    if (source == NULL)
+        source = reader_source(client, item, NULL, false, now);
+    for (struct slot *s = item_slot_begin(item); s < item_slot_end(item); s++)
+        slot_ask(client, s, s == source ? SLOT_READ : SLOT_PROBE, now);
+    reader_advance(client, item, now);
+}
+
+/* --- What comes next -------------------------------------------------------------------------- */
+
+/* The record in hand is now that of `version`; what was done for another is void. */
+static void reader_take(struct client *client, struct item *item, struct version version)
+{
+    item->have_record = true;
+    if (version_compare(item->version, version) == 0)
+        return;
+    item->version = version;
+    item->confirming = false;
+    item->confirmed = false;
+    for (struct slot *s = item_slot_begin(item); s < item_slot_end(item); s++) {
+        if (s->kind == SLOT_COPY && s->ask != SLOT_IDLE)
+            slot_detach(client, s);
+        s->acked = false;
+        s->refused = false;
+        s->told = false;
+    }
+}
+
+static void reader_take_tombstone(struct client *client, struct item *item, struct version version)
+{
+    reader_take(client, item, version);
+    item->tombstone = true;
+    item->value = NULL;
+    item->value_len = 0;
+    memset(&item->content, 0, sizeof item->content);
+}
+
+/* Nobody gives the value: because it is damaged, or because who has it is out of reach. */
+static void reader_no_source(struct client *client, struct item *item, struct version highest)
+{
+    int status = KHO_EDAMAGED;
+    for (struct slot *s = item_slot_begin(item); s < item_slot_end(item); s++)
+        if (reader_slot_at(s, highest) && !s->no_value && s->session->given_up)
+            status = KHO_EUNAVAILABLE;
+    item_end_read(client, item, status);
+}
+
+/* Gets the record of the highest version from one of those that have it. */
+static void reader_fetch(struct client *client, struct item *item, const struct reader_view *view,
+                         struct kho_now now)
+{
+    if (reader_reading(client, item, true, now))
+        return;
+    struct slot *source = reader_source(client, item, &view->highest, true, now);
+    if (source == NULL && reader_reading(client, item, false, now))
+        return;
+    if (source == NULL)
+        source = reader_source(client, item, &view->highest, false, now);
+    if (source != NULL)
+        slot_ask(client, source, SLOT_READ, now);
+    else if (view->open == 0)
+        reader_no_source(client, item, view->highest);
+}
+
+static void reader_confirm(struct client *client, struct item *item, const struct reader_view *view,
+                           struct kho_now now)
+{
+    struct slot *source = NULL;
+    for (struct slot *s = item_slot_begin(item); s < item_slot_end(item); s++) {
+        s->told = s->replied || s->unknown;
+        if (!reader_slot_at(s, view->highest) || s->session->given_up)
+            continue;
+        if (source == NULL || reader_session_well(client, s->session, now))
+            source = s;
+    }
+    if (source == NULL) {
+        /* Those that had it are out of reach now; others may still tell, or the read ends. */
+        if (view->open == 0)
+            item_end_read(client, item, KHO_EUNAVAILABLE);
+        return;
+    }
+    item->confirming = true;
+    item->source = (uint8_t)(source - item->slots);
+    slot_ask(client, source, SLOT_PROBE, now);
+}
+
+/* Sends the record to those that lack it. Returns how many may come to have it. */
+static uint32_t reader_copy(struct client *client, struct item *item,
+                            const struct reader_view *view, bool *ret_untold, struct kho_now now)
+{
+    uint32_t possible = view->have;
+    *ret_untold = false;
+    for (struct slot *s = item_slot_begin(item); s < item_slot_end(item); s++) {
+        bool lacks = s->unknown || (s->replied && !reader_slot_at(s, view->highest));
+        if (!lacks || s->acked || s->refused || s->session->given_up)
+            continue;
+        *ret_untold |= !s->told;
+        if (!s->told)
+            continue;
+        if (s->kind != SLOT_COPY || s->ask == SLOT_IDLE)
+            slot_ask(client, s, SLOT_COPY, now);
+        possible += s->ask != SLOT_IDLE;
+    }
+    return possible;
+}
+
+static void reader_write_back(struct client *client, struct item *item,
+                              const struct reader_view *view, uint32_t need, struct kho_now now)
+{
+    bool untold;
+    if (item->confirming && !item->slots[item->source].session->given_up)
+        return;
+    if (!item->confirmed) {
+        reader_confirm(client, item, view, now);
+        return;
+    }
+    if (reader_copy(client, item, view, &untold, now) >= need)
+        return;
+    if (untold) {
+        item->confirmed = false;
+        reader_confirm(client, item, view, now);
+    } else if (view->open == 0) {
+        item_end_read(client, item, item->refusal != 0 ? item->refusal : KHO_EUNAVAILABLE);
+    }
+}
+
+/* No majority can answer any more. Where damage alone is the cause, it is called that. */
+static void reader_no_majority(struct client *client, struct item *item)
+{
+    int status = KHO_EDAMAGED;
+    for (struct slot *s = item_slot_begin(item); s < item_slot_end(item); s++)
+        if (s->session->given_up)
+            status = KHO_EUNAVAILABLE;
+    item_end_read(client, item, status);
+}
+
+void reader_advance(struct client *client, struct item *item, struct kho_now now)
+{
+    const struct records *call = item->call;
+    if (item->phase != ITEM_READ)
+        return;
+    struct reader_view view = reader_look(item);
+    if (view.votes < call->read_quorum && view.votes + view.suspects < call->replicas) {
+        if (view.votes + view.open < call->read_quorum &&
+            view.votes + view.suspects + view.open < call->replicas)
+            reader_no_majority(client, item);
+        return;
+    }
+    uint32_t need = (uint32_t)call->replicas - call->read_quorum + 1;
+    if (version_is_zero(view.highest)) {
+        item->version = view.highest;
+        item_end_read(client, item, KHO_ENOTFOUND);
+        return;
+    }
+    bool have = item->have_record && version_compare(item->version, view.highest) == 0;
+    if (view.tombstone && !have) {
+        reader_take_tombstone(client, item, view.highest);
+        have = true;
+        view = reader_look(item);
+    }
+    if (view.have < need && !item->want_value && !view.tombstone) {
+        /* A stat that must write back needs the value after all. */
+        item->want_value = true;
+        item->have_record = false;
+        have = false;
+        for (struct slot *s = item_slot_begin(item); s < item_slot_end(item); s++)
+            if (s->kind == SLOT_READ && s->ask != SLOT_IDLE)
+                slot_ask(client, s, SLOT_READ, now);
+    }
+    if (!have)
+        reader_fetch(client, item, &view, now);
+    else if (view.have >= need)
+        item_end_read(client, item, item->tombstone ? KHO_ENOTFOUND : 0);
+    else
+        reader_write_back(client, item, &view, need, now);
+}
+
+/* --- Answers ---------------------------------------------------------------------------------- */
+
+void reader_probe_answered(struct client *client, struct slot *slot,
+                           const struct wire_probe_answer *answer, bool suspect, struct kho_now now)
+{
+    struct item *item = slot->item;
+    slot->unknown = answer->state == WIRE_UNKNOWN;
+    slot->replied = !slot->unknown;
+    slot->suspect = suspect;
+    slot->state = answer->state;
+    slot->drops = answer->drops;
+    slot->version = answer->state == WIRE_ABSENT ? (struct version){0} : answer->version;
+    slot->no_value |= answer->state == WIRE_VALUE_UNKNOWN;
+    if (item->confirming && slot == &item->slots[item->source]) {
+        item->confirming = false;
+        item->confirmed = reader_slot_at(slot, item->version);
+    }
+    reader_advance(client, item, now);
+}
+
+bool reader_wants(const struct item *item, struct version version)
+{
+    return !item->have_record || version_compare(version, item->version) > 0;
+}
+
+static void reader_record(struct client *client, struct item *item, const struct record *record)
+{
+    bool tombstone = record_is_tombstone(record);
+    bool usable = tombstone || !item->want_value || record->value != NULL;
+    if (!usable || !reader_wants(item, record->version))
+        return;
+    reader_take(client, item, record->version);
+    item->tombstone = tombstone;
+    item->value = record->value;
+    item->value_len = record->raw_len;
+    item->content = record->hash;
+}
+
+void reader_answered(struct client *client, struct slot *slot, int status, bool suspect,
+                     const struct wire_read_answer *answer, const struct record *record,
+                     struct kho_now now)
+{
+    struct item *item = slot->item;
+    if (item->phase != ITEM_READ)
+        return;
+    if (status == -ENOMEM) {
+        item_end_read(client, item, -ENOMEM);
+        return;
+    }
+    if (status != 0) {
+        /* No record from here; its vote, if it has one, is asked for by itself. */
+        slot->no_value = true;
+        if (!slot->replied)
+            slot_ask(client, slot, SLOT_PROBE, now);
+        if (!reader_reading(client, item, false, now))
+            reader_hedge(client, item, now);
+    } else {
+        slot->unknown = false;
+        slot->replied = true;
+        slot->suspect = suspect;
+        slot->state = answer->state;
+        slot->drops = answer->drops;
+        slot->version = record != NULL ? record->version : (struct version){0};
+        if (record != NULL)
+            reader_record(client, item, record);
+    }
+    reader_advance(client, item, now);
+}
+
+void reader_copy_answered(struct client *client, struct slot *slot, int status, struct kho_now now)
+{
+    struct item *item = slot->item;
+    if (item->phase != ITEM_READ)
+        return;
+    switch (status) {
+    case 0:
+        slot->acked = true;
+        break;
+    case KHO_EDROPPED:
+        reader_start(client, item, now);
+        return;
+    case KHO_EEPOCHOLD:
+    case KHO_EBEHIND:
+    case KHO_EBUSY:
+    case KHO_ESTOPPING:
+        slot->session->hold_until_ns = now.mono_ns + SESSION_BEHIND_NS;
+        slot_ask(client, slot, SLOT_COPY, now);
+        return;
+    default:
+        slot->refused = true;
+        item->refusal = status;
+    }
+    reader_advance(client, item, now);
+}
+
+/* --- Hedging ---------------------------------------------------------------------------------- */
+
+/* Reads that wait to be sent move to another replica. */
+static void reader_move_waiting(struct client *client, struct session *session, struct kho_now now)
+{
+    struct queue moved, *link;
+    queue_init(&moved);
+    session->moved_ns = session->asked_ns;
+    queue_append_all(&moved, &session->waiting[SLOT_READ]);
+    session->waiting_count[SLOT_READ] = 0;
+    while ((link = queue_pop(&moved)) != NULL) {
+        struct slot *slot = KHO_CONTAINER_OF(link, struct slot, link);
+        slot->ask = SLOT_IDLE;
+        reader_source_lost(client, slot, now);
+    }
+}
+
+void items_session_broke(struct client *client, struct session *session, struct kho_now now)
+{
+    reader_move_waiting(client, session, now);
+}
+
+/* Reads wait behind frames without an answer, and weren't moved in this silence yet (those that
+ * come back had nowhere else to go). */
+static bool reader_waiting_stuck(const struct session *session)
+{
+    return session->waiting_count[SLOT_READ] > 0 && session->moved_ns != session->asked_ns;
+}
+
+static void reader_hedge_batch(struct client *client, struct batch *batch, struct kho_now now)
+{
+    batch->hedged = true;
+    for (uint32_t i = 0; i < batch->count; i++)
+        if (batch->slots[i] != NULL)
+            reader_hedge(client, batch->slots[i]->item, now);
+}
+
+void items_session_hedge(struct client *client, struct session *session, struct kho_now now)
+{
+    if (session->state != SESSION_UP || session->way_count == 0)
+        return;
+    if (reader_waiting_stuck(session) && now.mono_ns - session->asked_ns >= client->hedge_ns)
+        reader_move_waiting(client, session, now);
+    if (session->read_count == 0)
+        return;
+    for (uint32_t i = 0; i < SESSION_WAYS; i++) {
+        const struct way *way = &session->ways[i];
+        if (!way->used || !way->batch || way->type != WIRE_READ || way->request == NULL ||
+            now.mono_ns - way->sent_ns < client->hedge_ns)
+            continue;
+        struct batch *batch = KHO_CONTAINER_OF(way->request, struct batch, request);
+        if (!batch->hedged)
+            reader_hedge_batch(client, batch, now);
+    }
+}
+
+uint64_t items_hedge_deadline(const struct client *client, const struct session *session)
+{
+    uint64_t at = CLIENT_NEVER;
+    if (session->state != SESSION_UP || session->way_count == 0)
+        return at;
+    if (reader_waiting_stuck(session))
+        at = session->asked_ns + client->hedge_ns;
+    for (uint32_t i = 0; i < SESSION_WAYS && session->read_count > 0; i++) {
+        const struct way *way = &session->ways[i];
+        if (!way->used || !way->batch || way->type != WIRE_READ || way->request == NULL)
+            continue;
+        const struct batch *batch = KHO_CONTAINER_OF(way->request, struct batch, request);
+        if (!batch->hedged)
+            at = kho_min(at, way->sent_ns + client->hedge_ns);
+    }
+    return at;
+}
