@@ -1,0 +1,365 @@
+/* change.c: owns one change of the cluster map, from the edit to the nodes.
+ *
+ * Happy path: the edit makes the next map from the one in force, epoch + 1. DECIDE: it goes to the
+ * map's home node, which swaps it for the map that the edit began from, and for no other: so of two
+ * admins one loses, sees the other's map (KHO_EEPOCHOLD brings it) and edits again. BRING: it is in
+ * force here, and goes to all nodes; the change is done when a majority of them has it, and the
+ * others have had a moment.
+ *
+ * How it fails: where the home can't be reached, or its answer was lost, the same proposal is sent
+ * again after a pause (a home that took it says so, or answers with a newer map); the deadline ends
+ * that. A home that holds an older map than we do is brought ours first.
+ *
+ * Where the home itself has lost its map (its folder was made anew) nobody can decide by
+ * compare-and-swap. Then `lost_home` names it, the edit chooses another home, and SPREAD brings the
+ * next map as a decided one to all other nodes first; it counts once more than half of them have
+ * it. That is weaker: two admins who do this at once for different changes may each reach some
+ * nodes, which refuse the other's map of the same epoch (KHO_EMAP). At most one of them reaches
+ * more than half and goes on; the other ends with KHO_EMAP. */
+#include "change.h"
+
+#define CHANGE_TRIES    16u
+#define CHANGE_PAUSE_NS (200 * CLIENT_MS_NS)
+#define CHANGE_ASK_NS   (3000 * CLIENT_MS_NS)
+/* What nodes beyond the majority are waited for. */
+#define CHANGE_GRACE_NS (500 * CLIENT_MS_NS)
+
+/* Allowed moves, as bits of the phases that may follow. */
+static const uint8_t change_moves[] = {
+    [CHANGE_IDLE] = 1u << CHANGE_DECIDE | 1u << CHANGE_SPREAD | 1u << CHANGE_BRING,
+    [CHANGE_PAUSE] =
+        1u << CHANGE_DECIDE | 1u << CHANGE_SPREAD | 1u << CHANGE_BRING | 1u << CHANGE_IDLE,
+    [CHANGE_DECIDE] = 1u << CHANGE_PAUSE | 1u << CHANGE_BRING | 1u << CHANGE_IDLE,
+    [CHANGE_SPREAD] = 1u << CHANGE_PAUSE | 1u << CHANGE_BRING | 1u << CHANGE_IDLE,
+    [CHANGE_BRING] = 1u << CHANGE_IDLE | 1u << CHANGE_BRING,
+};
+
+static void change_move(struct change *change, enum change_phase to)
+{
+    KHO_ASSERT((change_moves[change->phase] & (1u << to)) != 0);
+    change->phase = to;
+}
+
+void change_stop(struct client *client, struct change *change)
+{
+    if (change->asked)
+        request_drop(client, &change->request);
+    change->asked = false;
+    push_stop(client, &change->push);
+    client_release(client, change->body);
+    change->body = NULL;
+    change->phase = CHANGE_IDLE;
+    change->wake_ns = CLIENT_NEVER;
+}
+
+static void change_end(struct client *client, struct change *change, int status, struct kho_now now)
+{
+    change_stop(client, change);
+    change->end(client, change, status, now);
+}
+
+/* --- The next map ----------------------------------------------------------------------------- */
+
+static void change_unpack(const struct map *map, struct change_parts *to, uint16_t *table,
+                          uint32_t *since, struct kho_now now)
+{
+    to->parts = (struct map_parts){
+        .cluster = map->cluster,
+        .epoch = map->epoch + 1,
+        .seed = map->seed,
+        .changed_ms = now.wall_ms,
+        .partitions = map->partitions,
+        .replicas = map->replicas,
+        .write_quorum = map->write_quorum,
+        .read_quorum = map->read_quorum,
+        .width = map->width,
+        .home = map->home,
+        .node_count = map->node_count,
+        .collection_count = map->collection_count,
+        .nodes = to->nodes,
+        .collections = to->collections,
+        .table = table,
+        .since = since,
+    };
+    for (uint32_t i = 0; i < map->node_count; i++)
+        map_node(map, i, &to->nodes[i]);
+    for (uint32_t i = 0; i < map->collection_count; i++)
+        map_collection(map, i, &to->collections[i]);
+    for (uint32_t p = 0; p < map->partitions; p++)
+        for (uint32_t k = 0; k < map->width; k++) {
+            table[(size_t)p * map->width + k] = map_replica(map, p, k);
+            since[(size_t)p * map->width + k] = map_replica_since(map, p, k);
+        }
+}
+
+/* Encodes the edited parts into change->body. */
+static int change_pack(struct client *client, struct change *change,
+                       const struct change_parts *parts)
+{
+    size_t size = map_size(&parts->parts);
+    struct map map;
+    if (size > KHO_MAP_SIZE_MAX)
+        return KHO_ETOOLARGE;
+    client_release(client, change->body);
+    change->body_len = WIRE_MAP_PUSH_HEAD + (uint32_t)size;
+    change->body = client_allocate(client, change->body_len);
+    if (change->body == NULL)
+        return -ENOMEM;
+    memset(change->body, 0, WIRE_MAP_PUSH_HEAD);
+    kho_store64(change->body, client->map.epoch);
+    kho_store64(change->body + 8, client->map.hash);
+    change->body[16] = 1;
+    map_encode(&parts->parts, change->body + WIRE_MAP_PUSH_HEAD);
+    int rc = map_decode(change->body + WIRE_MAP_PUSH_HEAD, size, &map);
+    if (rc == 0)
+        change->hash = map.hash;
+    return rc;
+}
+
+/* Makes the proposal from the map in force. */
+static int change_propose(struct client *client, struct change *change, struct kho_now now)
+{
+    const struct map *map = &client->map;
+    size_t cells = (size_t)map->partitions * map->width;
+    struct change_parts *parts = client_allocate(client, sizeof *parts);
+    uint16_t *table = client_allocate(client, cells * sizeof *table);
+    uint32_t *since = client_allocate(client, cells * sizeof *since);
+    int rc = -ENOMEM;
+    if (parts == NULL || table == NULL || since == NULL)
+        goto out;
+    if (map->epoch >= UINT32_MAX) {
+        rc = KHO_EMAP;
+        goto out;
+    }
+    change_unpack(map, parts, table, since, now);
+    rc = change->edit(client, change, parts);
+    if (rc == 0)
+        rc = change_pack(client, change, parts);
+    if (rc == 0)
+        change->proposed_epoch = map->epoch + 1;
+out:
+    client_release(client, parts);
+    client_release(client, table);
+    client_release(client, since);
+    return rc;
+}
+
+/* Is the last proposal the map in force? */
+static bool change_in_force(const struct client *client, const struct change *change)
+{
+    return change->body != NULL && client->map.hash == change->hash &&
+           client->map.epoch == change->proposed_epoch;
+}
+
+/* --- Bringing --------------------------------------------------------------------------------- */
+
+static void change_again(struct client *client, struct change *change, int cause,
+                         struct kho_now now);
+
+static void change_brought(struct client *client, struct push *push, struct kho_now now)
+{
+    struct change *change = push->owner;
+    change->majority = push->held > push->node_count / 2;
+    if (push->waiting == 0)
+        change_end(client, change, change->majority ? 0 : KHO_EUNAVAILABLE, now);
+    else if (change->majority)
+        change->wake_ns = kho_min(change->deadline_ns, now.mono_ns + CHANGE_GRACE_NS);
+}
+
+/* The change is decided and in force here: to all nodes. */
+static void change_bring(struct client *client, struct change *change, struct kho_now now)
+{
+    change_move(change, CHANGE_BRING);
+    change->majority = false;
+    change->push.deadline_ns = change->deadline_ns;
+    change->push.told = change_brought;
+    change->push.owner = change;
+    change->wake_ns = change->deadline_ns;
+    if (push_start(client, &change->push, &client->map, -1, now) != 0)
+        change_end(client, change, -ENOMEM, now);
+}
+
+static void change_decided(struct client *client, struct change *change, struct kho_now now)
+{
+    if (!change_in_force(client, change)) {
+        int rc = route_map_install(client, change->body + WIRE_MAP_PUSH_HEAD,
+                                   change->body_len - WIRE_MAP_PUSH_HEAD, now);
+        if (rc < 0) {
+            change_end(client, change, rc, now);
+            return;
+        }
+    }
+    change_bring(client, change, now);
+}
+
+static void change_spread_told(struct client *client, struct push *push, struct kho_now now)
+{
+    struct change *change = push->owner;
+    uint32_t others = push->node_count - 1;
+    if (push->waiting > 0)
+        return;
+    if (push->held > others / 2)
+        change_decided(client, change, now);
+    else
+        change_again(client, change, push->error, now);
+}
+
+/* Without a home to decide: to all others first (see the head of this file). */
+static int change_spread(struct client *client, struct change *change, struct kho_now now)
+{
+    struct map map;
+    int rc =
+        map_decode(change->body + WIRE_MAP_PUSH_HEAD, change->body_len - WIRE_MAP_PUSH_HEAD, &map);
+    KHO_ASSERT(rc == 0);
+    change_move(change, CHANGE_SPREAD);
+    change->push.deadline_ns = kho_min(change->deadline_ns, now.mono_ns + CHANGE_ASK_NS);
+    change->push.told = change_spread_told;
+    change->push.owner = change;
+    change->in_doubt = true;
+    rc = push_start(client, &change->push, &map, change->lost_home, now);
+    if (rc == 0 && change->push.waiting == 0)
+        change_decided(client, change, now); /* there are no others */
+    return rc;
+}
+
+/* --- Deciding --------------------------------------------------------------------------------- */
+
+static void change_answered(struct client *client, struct request *request, int status,
+                            struct kho_now now)
+{
+    struct change *change = request->owner;
+    change->asked = false;
+    if (status == 0 || change_in_force(client, change))
+        change_decided(client, change, now);
+    else
+        change_again(client, change, status, now);
+}
+
+static void change_home_told(struct client *client, struct push *push, struct kho_now now)
+{
+    struct change *change = push->owner;
+    if (push->waiting == 0)
+        change_again(client, change, push->error, now);
+}
+
+/* The home holds an older map than we do: it is brought ours, then asked again. */
+static void change_bring_home(struct client *client, struct change *change, struct kho_now now)
+{
+    change->push.deadline_ns = kho_min(change->deadline_ns, now.mono_ns + CHANGE_ASK_NS);
+    change->push.told = change_home_told;
+    change->push.owner = change;
+    if (push_start(client, &change->push, &client->map, -1, now) != 0)
+        change_end(client, change, -ENOMEM, now);
+}
+
+static int change_decide(struct client *client, struct change *change, struct kho_now now)
+{
+    change_move(change, CHANGE_DECIDE);
+    change->in_doubt = true;
+    change->request = (struct request){
+        .type = WIRE_MAP_PUSH,
+        .count = 1,
+        .body = change->body,
+        .body_len = change->body_len,
+        .deadline_ns = kho_min(change->deadline_ns, now.mono_ns + CHANGE_ASK_NS),
+        .end = change_answered,
+        .owner = change,
+    };
+    int rc = request_send(client, &change->request, client->map.home, 0, now);
+    change->asked = rc == 0;
+    return rc;
+}
+
+/* A proposal failed for this cause: what next? */
+static void change_again(struct client *client, struct change *change, int cause,
+                         struct kho_now now)
+{
+    bool pause = false;
+    change->cause = cause;
+    switch (cause) {
+    case 0:
+    case KHO_EEPOCHOLD:
+        break; /* the newer map is in force here: edited anew */
+    case KHO_EBEHIND:
+    case KHO_ENOMAP:
+    case KHO_ENOTHOME:
+        if (change->phase == CHANGE_DECIDE && change->push.nodes == NULL) {
+            change_bring_home(client, change, now);
+            return;
+        }
+        pause = true;
+        break;
+    case KHO_EUNAVAILABLE:
+    case KHO_EDEADLINE:
+    case KHO_EBUSY:
+    case KHO_ESTOPPING:
+        pause = true;
+        break;
+    default:
+        change_end(client, change, cause, now);
+        return;
+    }
+    if (++change->tries > CHANGE_TRIES) {
+        change_end(client, change, cause, now);
+        return;
+    }
+    push_stop(client, &change->push);
+    change_move(change, CHANGE_PAUSE);
+    change->wake_ns =
+        kho_min(change->deadline_ns, now.mono_ns + (pause ? CHANGE_PAUSE_NS : CLIENT_MS_NS));
+}
+
+/* Proposes, or proposes again. Whatever is returned, nothing is under way if it isn't 0. */
+static int change_try(struct client *client, struct change *change, struct kho_now now)
+{
+    if (change_in_force(client, change)) {
+        change_bring(client, change, now);
+        return 0;
+    }
+    /* The map in force is still the one that the proposal began from: the same bytes go again, so
+     * that a home that took them already recognises them. */
+    bool same = change->body != NULL && kho_load64(change->body) == client->map.epoch &&
+                kho_load64(change->body + 8) == client->map.hash;
+    int rc = same ? 0 : change_propose(client, change, now);
+    if (rc == -EALREADY) {
+        change_bring(client, change, now);
+        return 0;
+    }
+    if (rc != 0)
+        return rc;
+    change->wake_ns = change->deadline_ns;
+    return change->lost_home >= 0 ? change_spread(client, change, now)
+                                  : change_decide(client, change, now);
+}
+
+int change_start(struct client *client, struct change *change, struct kho_now now)
+{
+    KHO_ASSERT(change->phase == CHANGE_IDLE && client_has_map(client));
+    change->tries = 0;
+    change->in_doubt = false;
+    change->proposed_epoch = 0;
+    change->cause = 0;
+    change->wake_ns = CLIENT_NEVER;
+    int rc = change_try(client, change, now);
+    if (rc != 0)
+        change_stop(client, change);
+    return rc;
+}
+
+void change_tick(struct client *client, struct change *change, struct kho_now now)
+{
+    if (change->phase == CHANGE_IDLE || now.mono_ns < change->wake_ns)
+        return;
+    if (change->phase == CHANGE_BRING && change->majority) {
+        change_end(client, change, 0, now);
+    } else if (now.mono_ns >= change->deadline_ns) {
+        bool unavailable = change->phase == CHANGE_BRING || change->cause == KHO_EUNAVAILABLE;
+        change_end(client, change, unavailable ? KHO_EUNAVAILABLE : KHO_EDEADLINE, now);
+    } else if (change->phase == CHANGE_PAUSE) {
+        int rc = change_try(client, change, now);
+        if (rc != 0)
+            change_end(client, change, rc, now);
+    } else {
+        change->wake_ns = change->deadline_ns;
+    }
+}
