@@ -228,7 +228,15 @@ static bool skip_mark(struct splitter *s)
     return true;
 }
 
-/* The record under way has outgrown the limit: what is held of it is of no more use. */
+bool format_is_blank(const uint8_t *from, const uint8_t *to)
+{
+    while (from < to && (*from == ' ' || *from == '\t' || *from == '\r'))
+        from++;
+    return from == to;
+}
+
+/* The record under way has outgrown the limit: what is held of it is of no more use. Blanks may yet
+ * turn out to be no record at all. */
 static void drop_part(struct splitter *s)
 {
     if (!s->overlong) {
@@ -236,17 +244,27 @@ static void drop_part(struct splitter *s)
         s->record_line = s->line;
     }
     size_t to = s->end;
-    s->in_record = true;
-    s->midline = s->bytes[to - 1] != '\n';
+    if (!format_is_blank(s->bytes + s->scan, s->bytes + to)) {
+        s->in_record = true;
+        s->midline = true;
+    }
     s->scan = to;
     s->seen = to;
     splitter_skip(s, to);
 }
 
+/* Too long is what the value is, or the bytes to its known end: so that it doesn't depend on the
+ * pieces in which they came. */
+static bool is_overlong(const struct splitter *s, size_t value_len, size_t to)
+{
+    return s->overlong || value_len > s->options.value_max ||
+           to - s->begin > s->options.value_max + TERMINATORS_MAX;
+}
+
 int splitter_next(struct splitter *s, struct format_record *ret_record)
 {
     for (;;) {
-        if (!skip_mark(s) || s->bytes == NULL)
+        if (s->refused || s->bytes == NULL || !skip_mark(s))
             return 0;
         if (!s->options.format->scan(s)) {
             if (s->end - s->begin > s->options.value_max + TERMINATORS_MAX)
@@ -258,7 +276,7 @@ int splitter_next(struct splitter *s, struct format_record *ret_record)
             .value_len = s->value_end > s->begin ? s->value_end - s->begin : 0,
             .line = s->overlong ? s->record_line : s->line,
         };
-        bool overlong = s->overlong || record.value_len > s->options.value_max;
+        bool overlong = is_overlong(s, record.value_len, s->scan);
         int rc = overlong
                      ? splitter_fail(s, record.line, KHO_EVALUESIZE,
                                      "the record that begins here has more than %zu bytes, the "
@@ -273,6 +291,7 @@ int splitter_next(struct splitter *s, struct format_record *ret_record)
         s->mode = 0;
         if (rc == 1)
             *ret_record = record;
+        s->refused = rc == -EINVAL;
         if (rc != 0)
             return rc;
     }

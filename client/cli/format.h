@@ -83,6 +83,7 @@ struct splitter {
     uint64_t line;    /* of bytes[begin], from 1 */
     bool started;     /* a first piece has been looked at for a byte order mark */
     bool ended;
+    bool refused;         /* nothing of the file can be read: no record comes any more */
     bool in_record;       /* something of the record under way was seen */
     bool overlong;        /* its first part was dropped */
     bool midline;         /* bytes[scan] isn't the first of its line, for the same reason */
@@ -108,7 +109,7 @@ void splitter_end(struct splitter *s);
 /* 1: a record; 0: more bytes are needed, or after splitter_end() there is none left;
  * KHO_EMALFORMED, KHO_EKEYSIZE, KHO_EVALUESIZE: this one is skipped for the cause in s->message
  * (file, line, cause, remedy), the next call goes on behind it. -EINVAL: nothing of the file can be
- * read so, e.g. the header lacks the key's column. */
+ * read so, e.g. the header lacks the key's column; from then on there is no record. */
 int splitter_next(struct splitter *s, struct format_record *ret_record);
 
 /* For formats: the next whole line [s->scan, *ret_end), its terminator left out, *ret_next behind
@@ -116,6 +117,8 @@ int splitter_next(struct splitter *s, struct format_record *ret_record);
 bool splitter_line(struct splitter *s, size_t *ret_end, size_t *ret_next);
 /* Drops [begin, to) as no part of any record. */
 void splitter_skip(struct splitter *s, size_t to);
+/* Whether there is nothing but spaces, tabs and carriage returns. */
+bool format_is_blank(const uint8_t *from, const uint8_t *to);
 /* Writes "file:line: " and the sentence into s->message and returns `code`. */
 int splitter_fail(struct splitter *s, uint64_t line, int code, const char *sentence, ...)
     __attribute__((format(printf, 4, 5)));

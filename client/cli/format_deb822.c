@@ -17,18 +17,11 @@ static bool is_space(uint8_t c)
     return c == ' ' || c == '\t' || c == '\r';
 }
 
-static bool is_blank(const uint8_t *from, const uint8_t *to)
-{
-    while (from < to && is_space(*from))
-        from++;
-    return from == to;
-}
-
 static bool deb822_scan(struct splitter *s)
 {
     size_t end, next;
     while (splitter_line(s, &end, &next)) {
-        bool blank = !s->midline && is_blank(s->bytes + s->scan, s->bytes + end);
+        bool blank = !s->midline && format_is_blank(s->bytes + s->scan, s->bytes + end);
         s->midline = false;
         s->scan = next;
         if (!blank) {
@@ -38,6 +31,7 @@ static bool deb822_scan(struct splitter *s)
             return true;
         } else {
             splitter_skip(s, next);
+            s->overlong = false;
         }
     }
     return s->ended && s->in_record && s->scan == s->end;

@@ -11,23 +11,17 @@
 #include <jansson.h>
 #include <kho/error.h>
 
-static bool is_blank(const uint8_t *from, const uint8_t *to)
-{
-    while (from < to && (*from == ' ' || *from == '\t' || *from == '\r'))
-        from++;
-    return from == to;
-}
-
 static bool jsonl_scan(struct splitter *s)
 {
     size_t end, next;
     while (splitter_line(s, &end, &next)) {
-        if (s->in_record || !is_blank(s->bytes + s->scan, s->bytes + end)) {
+        if (s->in_record || !format_is_blank(s->bytes + s->scan, s->bytes + end)) {
             s->value_end = end;
             s->scan = next;
             return true;
         }
         splitter_skip(s, next);
+        s->overlong = false;
     }
     return false;
 }
