@@ -92,6 +92,7 @@ struct request *request_begin(struct conn *conn, const struct wire_head *head)
     if (queue_empty(&serve->free_requests) && !request_chunk_add(serve))
         return NULL;
     struct queue *link = queue_pop(&serve->free_requests);
+    KHO_ASSERT(link != NULL);
     struct request *request = KHO_CONTAINER_OF(link, struct request, link);
     memset(request, 0, sizeof *request);
     queue_init(&request->link);

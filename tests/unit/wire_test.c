@@ -11,7 +11,7 @@ static void test_hello(void **state)
     kho_random_init(&random, 1);
     uint8_t bytes[KHO_HELLO_NODE_SIZE];
     struct wire_hello_client c = {.protocol_min = 1, .protocol_max = 3, .shard = 2, .epoch = 9};
-    struct wire_hello_client c2;
+    struct wire_hello_client c2 = {0};
     c.cluster = kho_random_id(&random);
     wire_hello_client_encode(&c, bytes);
     assert_int_equal(wire_hello_client_decode(bytes, &c2), 0);
@@ -35,7 +35,7 @@ static void test_hello(void **state)
                                 .durable = 13,
                                 .wall_ms = 14,
                                 .features = 15};
-    struct wire_hello_node n2;
+    struct wire_hello_node n2 = {0};
     n.incarnation = kho_random_id(&random);
     n.boot = kho_random_id(&random);
     wire_hello_node_encode(&n, bytes);
