@@ -1,50 +1,12 @@
-/* disk.c: files of sectors in two states, a folder in two states, ops under way.
- *
- * A file's bytes lie in chunks of 64 KiB; a chunk that was never written with anything but zeros
- * isn't there. Each chunk has the bytes that a read sees, the stable ones, and for each sector when
- * it was last written without being made stable (0: it is stable).
+/* disk.c: the ops of a store, carried out on a medium; what a cut leaves of those under way.
  *
  * The bytes of a write are copied when it is asked for and compared when it ends: the core must
  * leave its buffer alone meanwhile. */
 #include "disk.h"
 
+#include "medium.h"
+
 #include <errno.h>
-
-enum { SECTOR = 512, CHUNK = 64 << 10, CHUNK_SECTORS = CHUNK / SECTOR, ENTRIES_MAX = 512 };
-
-struct chunk {
-    uint8_t seen[CHUNK];
-    uint8_t stable[CHUNK];
-    uint64_t written[CHUNK_SECTORS];
-};
-
-struct inode {
-    struct inode *next;
-    uint32_t handles;
-    uint64_t size, stable_size;
-    uint64_t sized; /* when the size last changed without being stable, 0: stable */
-    struct chunk **chunks;
-    size_t chunk_count;
-};
-
-struct entry {
-    struct file_name name;
-    struct inode *inode;
-};
-
-/* A change of the folder that isn't stable: `from` (an inode appears where it is NULL) to `to`. */
-enum change_kind { CHANGE_CREATE = 1, CHANGE_RENAME, CHANGE_UNLINK };
-struct change {
-    enum change_kind kind;
-    struct file_name name, to;
-    struct inode *inode;
-    uint64_t when;
-};
-
-struct folder {
-    struct entry entries[ENTRIES_MAX];
-    size_t count;
-};
 
 struct handle {
     struct inode *inode; /* NULL: closed */
@@ -70,7 +32,7 @@ struct vdisk {
     void *owner;
     struct vdisk_faults faults;
     struct inode *inodes;
-    struct folder seen, stable;
+    struct dir seen, stable;
     struct change changes[ENTRIES_MAX];
     size_t change_count;
     struct handle *handles;
@@ -79,176 +41,14 @@ struct vdisk {
     uint64_t ids, clock;
 };
 
-/* --- Bytes ------------------------------------------------------------------------------------ */
-
-static bool all_zero(const uint8_t *bytes, size_t len)
-{
-    return len == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, len - 1) == 0);
-}
-
-static struct chunk *chunk_get(const struct inode *inode, uint64_t offset)
-{
-    size_t at = offset / CHUNK;
-    return at < inode->chunk_count ? inode->chunks[at] : NULL;
-}
-
-static struct chunk *chunk_make(struct inode *inode, uint64_t offset)
-{
-    size_t at = offset / CHUNK;
-    if (at >= inode->chunk_count) {
-        size_t count = at + 1 + at / 2;
-        inode->chunks = realloc(inode->chunks, count * sizeof(struct chunk *));
-        KHO_ASSERT(inode->chunks != NULL);
-        for (size_t i = inode->chunk_count; i < count; i++)
-            inode->chunks[i] = NULL;
-        inode->chunk_count = count;
-    }
-    if (inode->chunks[at] == NULL) {
-        inode->chunks[at] = calloc(1, sizeof(struct chunk));
-        KHO_ASSERT(inode->chunks[at] != NULL);
-    }
-    return inode->chunks[at];
-}
-
-static void inode_size(struct vdisk *disk, struct inode *inode, uint64_t size, bool stable)
-{
-    if (size > inode->size) {
-        inode->size = size;
-        inode->sized = disk->clock;
-    }
-    if (stable && size > inode->stable_size)
-        inode->stable_size = size;
-    if (inode->stable_size >= inode->size)
-        inode->sized = 0;
-}
-
-/* One sector's bytes become visible, and stable too where `stable`. */
-static void sector_write(struct vdisk *disk, struct inode *inode, uint64_t offset,
-                         const uint8_t *bytes, size_t len, bool stable)
-{
-    if (chunk_get(inode, offset) == NULL && all_zero(bytes, len))
-        return;
-    struct chunk *chunk = chunk_make(inode, offset);
-    memcpy(chunk->seen + offset % CHUNK, bytes, len);
-    uint64_t *written = &chunk->written[offset % CHUNK / SECTOR];
-    if (stable) {
-        memcpy(chunk->stable + offset % CHUNK, bytes, len);
-        *written = 0;
-    } else {
-        *written = disk->clock;
-    }
-}
-
-static void inode_write(struct vdisk *disk, struct inode *inode, uint64_t offset,
-                        const uint8_t *bytes, size_t len, bool stable)
-{
-    inode_size(disk, inode, offset + len, stable);
-    while (len > 0) {
-        size_t part = (size_t)kho_min(len, SECTOR - offset % SECTOR);
-        sector_write(disk, inode, offset, bytes, part, stable);
-        offset += part;
-        bytes += part;
-        len -= part;
-    }
-}
-
-static size_t inode_read(const struct inode *inode, uint64_t offset, uint8_t *to, size_t len)
-{
-    if (offset >= inode->size)
-        return 0;
-    len = (size_t)kho_min(len, inode->size - offset);
-    for (size_t done = 0; done < len;) {
-        uint64_t at = offset + done;
-        size_t part = (size_t)kho_min(len - done, CHUNK - at % CHUNK);
-        const struct chunk *chunk = chunk_get(inode, at);
-        if (chunk != NULL)
-            memcpy(to + done, chunk->seen + at % CHUNK, part);
-        else
-            memset(to + done, 0, part);
-        done += part;
-    }
-    return len;
-}
-
-/* What was written before `when` becomes stable. */
-static void inode_sync(struct inode *inode, uint64_t when)
-{
-    for (size_t i = 0; i < inode->chunk_count; i++) {
-        struct chunk *chunk = inode->chunks[i];
-        for (size_t s = 0; chunk != NULL && s < CHUNK_SECTORS; s++)
-            if (chunk->written[s] != 0 && chunk->written[s] <= when) {
-                memcpy(chunk->stable + s * SECTOR, chunk->seen + s * SECTOR, SECTOR);
-                chunk->written[s] = 0;
-            }
-    }
-    if (inode->sized != 0 && inode->sized <= when) {
-        inode->stable_size = inode->size;
-        inode->sized = 0;
-    }
-}
-
-static void inode_free(struct inode *inode)
-{
-    for (size_t i = 0; i < inode->chunk_count; i++)
-        free(inode->chunks[i]);
-    free(inode->chunks);
-    free(inode);
-}
-
 /* --- The folder ------------------------------------------------------------------------------- */
-
-static bool name_equal(const struct file_name *a, const struct file_name *b)
-{
-    return a->kind == b->kind && a->temporary == b->temporary && a->id == b->id;
-}
-
-static struct entry *folder_find(struct folder *folder, const struct file_name *name)
-{
-    for (size_t i = 0; i < folder->count; i++)
-        if (name_equal(&folder->entries[i].name, name))
-            return &folder->entries[i];
-    return NULL;
-}
-
-static void folder_remove(struct folder *folder, const struct file_name *name)
-{
-    struct entry *entry = folder_find(folder, name);
-    if (entry != NULL)
-        *entry = folder->entries[--folder->count];
-}
-
-static void folder_add(struct folder *folder, const struct file_name *name, struct inode *inode)
-{
-    folder_remove(folder, name);
-    KHO_ASSERT(folder->count < ENTRIES_MAX);
-    folder->entries[folder->count++] = (struct entry){*name, inode};
-}
-
-static void folder_change(struct folder *folder, const struct change *change)
-{
-    switch (change->kind) {
-    case CHANGE_CREATE:
-        folder_add(folder, &change->name, change->inode);
-        break;
-    case CHANGE_RENAME:
-        /* Lost where the creation before it was. */
-        if (folder_find(folder, &change->name) == NULL)
-            break;
-        folder_remove(folder, &change->name);
-        folder_add(folder, &change->to, change->inode);
-        break;
-    case CHANGE_UNLINK:
-        folder_remove(folder, &change->name);
-        break;
-    }
-}
 
 static void change_make(struct vdisk *disk, struct change change)
 {
     change.when = disk->clock;
     KHO_ASSERT(disk->change_count < ENTRIES_MAX);
     disk->changes[disk->change_count++] = change;
-    folder_change(&disk->seen, &change);
+    dir_change(&disk->seen, &change);
 }
 
 static void folder_sync(struct vdisk *disk, uint64_t when)
@@ -256,7 +56,7 @@ static void folder_sync(struct vdisk *disk, uint64_t when)
     size_t kept = 0;
     for (size_t i = 0; i < disk->change_count; i++) {
         if (disk->changes[i].when <= when)
-            folder_change(&disk->stable, &disk->changes[i]);
+            dir_change(&disk->stable, &disk->changes[i]);
         else
             disk->changes[kept++] = disk->changes[i];
     }
@@ -309,7 +109,7 @@ static int32_t run_open(struct vdisk *disk, const struct op *op)
         sim_fail(disk->sim, "%s: handle %d opened twice", disk->name, op->file);
         return -EBADF;
     }
-    struct entry *entry = folder_find(&disk->seen, &op->name);
+    struct entry *entry = dir_find(&disk->seen, &op->name);
     if (op->flags & OP_OPEN_CREATE) {
         if (entry != NULL && !op->name.temporary)
             return -EEXIST;
@@ -320,7 +120,7 @@ static int32_t run_open(struct vdisk *disk, const struct op *op)
         inode->next = disk->inodes;
         disk->inodes = inode;
         change_make(disk, (struct change){.kind = CHANGE_CREATE, .name = op->name, .inode = inode});
-        entry = folder_find(&disk->seen, &op->name);
+        entry = dir_find(&disk->seen, &op->name);
     }
     if (entry == NULL)
         return -ENOENT;
@@ -345,13 +145,14 @@ static int32_t run_write(struct vdisk *disk, const struct io *io, struct inode *
         sim_fault(disk->sim, SIM_FAULT_no_space);
         return -ENOSPC;
     }
-    inode_write(disk, inode, op->offset, io->bytes, op->len, (op->flags & OP_WRITE_DURABLE) != 0);
+    inode_write(inode, op->offset, io->bytes, op->len, (op->flags & OP_WRITE_DURABLE) != 0,
+                disk->clock);
     return (int32_t)op->len;
 }
 
 static int32_t run_rename(struct vdisk *disk, const struct op *op)
 {
-    struct entry *entry = folder_find(&disk->seen, &op->name);
+    struct entry *entry = dir_find(&disk->seen, &op->name);
     struct file_name to = op->name;
     to.temporary = false;
     if (entry == NULL || !op->name.temporary)
@@ -372,7 +173,7 @@ static int32_t run_file(struct vdisk *disk, struct io *io, struct inode *inode)
             sim_fault(disk->sim, SIM_FAULT_no_space);
             return -ENOSPC;
         }
-        inode_size(disk, inode, io->copy.len, false);
+        inode_size(inode, io->copy.len, false, disk->clock);
         return 0;
     case OP_READ:
         if (sim_chance(disk->sim, disk->faults.read_error)) {
@@ -409,7 +210,7 @@ static int32_t run(struct vdisk *disk, struct io *io)
         folder_sync(disk, io->asked);
         return 0;
     case OP_UNLINK:
-        if (folder_find(&disk->seen, &io->copy.name) == NULL)
+        if (dir_find(&disk->seen, &io->copy.name) == NULL)
             return -ENOENT;
         change_make(disk, (struct change){.kind = CHANGE_UNLINK, .name = io->copy.name});
         return 0;
@@ -535,31 +336,8 @@ static void write_cut(struct vdisk *disk, struct io *io, struct inode *inode)
             there = true;
         }
         if (there)
-            inode_write(disk, inode, io->copy.offset + at, io->bytes + at, len, true);
+            inode_write(inode, io->copy.offset + at, io->bytes + at, len, true, disk->clock);
     }
-}
-
-/* Sectors that were written but aren't stable. */
-static void inode_cut(struct vdisk *disk, struct inode *inode)
-{
-    struct sim *sim = disk->sim;
-    bool all = sim_below(sim, 3) == 0, nothing = !all && sim_below(sim, 2) == 0;
-    if (inode->sized != 0 && (all || (!nothing && sim_below(sim, 2) == 0)))
-        inode->stable_size = inode->size;
-    for (size_t i = 0; i < inode->chunk_count; i++) {
-        struct chunk *chunk = inode->chunks[i];
-        for (size_t s = 0; chunk != NULL && s < CHUNK_SECTORS; s++) {
-            if (chunk->written[s] == 0)
-                continue;
-            chunk->written[s] = 0;
-            if (all || (!nothing && sim_below(sim, 2) == 0))
-                memcpy(chunk->stable + s * SECTOR, chunk->seen + s * SECTOR, SECTOR);
-        }
-        if (chunk != NULL)
-            memcpy(chunk->seen, chunk->stable, CHUNK);
-    }
-    inode->size = inode->stable_size;
-    inode->sized = 0;
 }
 
 static void folder_cut(struct vdisk *disk)
@@ -569,7 +347,7 @@ static void folder_cut(struct vdisk *disk)
     if (kept < disk->change_count)
         sim_fault(disk->sim, SIM_FAULT_folder_lost);
     for (size_t i = 0; i < kept; i++)
-        folder_change(&disk->stable, &disk->changes[i]);
+        dir_change(&disk->stable, &disk->changes[i]);
     disk->change_count = 0;
     disk->seen = disk->stable;
 }
@@ -583,8 +361,8 @@ static void io_kill(struct vdisk *disk, struct io *io)
     switch (io->copy.kind) {
     case OP_WRITE: {
         struct inode *inode = handle_of(disk, &io->copy)->inode;
-        inode_write(disk, inode, io->copy.offset, io->bytes, io->copy.len,
-                    (io->copy.flags & OP_WRITE_DURABLE) != 0);
+        inode_write(inode, io->copy.offset, io->bytes, io->copy.len,
+                    (io->copy.flags & OP_WRITE_DURABLE) != 0, disk->clock);
         break;
     }
     case OP_RENAME:
@@ -595,20 +373,12 @@ static void io_kill(struct vdisk *disk, struct io *io)
             run_open(disk, &io->copy);
         break;
     case OP_UNLINK:
-        if (folder_find(&disk->seen, &io->copy.name) != NULL)
+        if (dir_find(&disk->seen, &io->copy.name) != NULL)
             change_make(disk, (struct change){.kind = CHANGE_UNLINK, .name = io->copy.name});
         break;
     default:
         break; /* leaves nothing behind */
     }
-}
-
-static bool folder_holds(const struct folder *folder, const struct inode *inode)
-{
-    for (size_t i = 0; i < folder->count; i++)
-        if (folder->entries[i].inode == inode)
-            return true;
-    return false;
 }
 
 static bool changes_hold(const struct vdisk *disk, const struct inode *inode)
@@ -624,7 +394,7 @@ static void sweep(struct vdisk *disk)
 {
     for (struct inode **link = &disk->inodes; *link != NULL;) {
         struct inode *inode = *link;
-        if (folder_holds(&disk->seen, inode) || folder_holds(&disk->stable, inode) ||
+        if (dir_holds(&disk->seen, inode) || dir_holds(&disk->stable, inode) ||
             changes_hold(disk, inode)) {
             link = &inode->next;
             continue;
@@ -647,7 +417,7 @@ void vdisk_cut(struct vdisk *disk, enum vdisk_cut cut)
     if (cut == VDISK_POWER) {
         folder_cut(disk);
         for (struct inode *inode = disk->inodes; inode != NULL; inode = inode->next)
-            inode_cut(disk, inode);
+            inode_cut(inode, disk->sim);
     }
     if (disk->handle_count > 0)
         memset(disk->handles, 0, disk->handle_count * sizeof *disk->handles);
@@ -717,13 +487,9 @@ int64_t vdisk_peek(const struct vdisk *disk, struct file_name name, uint64_t off
 bool vdisk_poke(struct vdisk *disk, struct file_name name, uint64_t offset, const uint8_t *bytes,
                 size_t len)
 {
-    struct entry *entry = folder_find(&disk->seen, &name);
+    struct entry *entry = dir_find(&disk->seen, &name);
     if (entry == NULL || offset + len > entry->inode->size)
         return false;
-    for (size_t i = 0; i < len; i++) {
-        struct chunk *chunk = chunk_make(entry->inode, offset + i);
-        chunk->seen[(offset + i) % CHUNK] = bytes[i];
-        chunk->stable[(offset + i) % CHUNK] = bytes[i];
-    }
+    inode_poke(entry->inode, offset, bytes, len);
     return true;
 }

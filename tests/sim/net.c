@@ -1,61 +1,7 @@
-/* net.c: connections as two flows of bytes; ops of the cores; breaks.
- *
- * A connection is known to events by its pointer and stays until the net is destroyed; its bytes go
- * when it is over. Ends: side 0 is the client's, side 1 the node's; flow[s] goes from side s to the
- * other. */
-#include "net.h"
+/* net.c: connections as two flows of bytes, and the ops of the cores on them. */
+#include "conn.h"
 
 #include <errno.h>
-
-enum { CLIENT = 0, NODE = 1, SENDS_MAX = 4096 };
-
-/* A send of a core that hasn't ended: it ends when the other side has read up to `end` but for the
- * window. */
-struct send {
-    void *op;
-    uint64_t end;
-};
-
-struct flow {
-    uint8_t *bytes; /* sent and not delivered yet */
-    size_t start, len, room;
-    uint64_t sent, delivered; /* bytes in all */
-    struct send *sends;
-    size_t send_count, send_room;
-    bool pumping;   /* an event is on its way */
-    bool receiving; /* the other side wants bytes */
-    bool fin;       /* nothing comes behind these bytes */
-};
-
-struct vconn {
-    struct vnet *net;
-    uint32_t id;
-    uint32_t client, node;
-    int32_t handle[2]; /* of the client's core and of the node's; -1: none */
-    bool open[2];      /* the end is there: its core was told of the connection and not closed it */
-    bool told[2];      /* the end was told that the connection is over */
-    bool dead;         /* nothing travels any more */
-    bool established, raw;
-    struct flow flow[2];
-    uint8_t hello[KHO_HELLO_CLIENT_SIZE];
-    size_t hello_len;
-    struct client_op *connect, *close_client;
-    struct op *close_node;
-    uint8_t *inbox; /* of a raw end */
-    size_t inbox_len, inbox_room;
-};
-
-struct vnet {
-    struct sim *sim;
-    struct vnet_options options;
-    struct vnet_world world;
-    void *owner;
-    struct vconn **conns; /* all there ever were */
-    size_t conn_count, conn_room;
-    size_t first_live; /* those before are over */
-    struct vconn **by_handle[VNET_NODES_MAX];
-    bool blocked[VNET_CLIENTS_MAX + 1][VNET_NODES_MAX][2]; /* the last client: raw ends */
-};
 
 static void pump(void *owner, uint64_t side);
 
@@ -64,7 +10,7 @@ static bool link_blocked(const struct vconn *c, int side)
     return c->net->blocked[c->raw ? VNET_CLIENTS_MAX : c->client][c->node][side];
 }
 
-static uint64_t delay(struct vnet *net)
+uint64_t vnet_delay(struct vnet *net)
 {
     return sim_delay(net->sim, net->options.delay_ns);
 }
@@ -76,7 +22,7 @@ static void flow_free(struct flow *flow)
     flow->start = flow->len = flow->room = 0;
 }
 
-static void flow_push(struct flow *flow, const uint8_t *bytes, size_t len)
+void vconn_push(struct flow *flow, const uint8_t *bytes, size_t len)
 {
     if (flow->start + flow->len + len > flow->room) {
         if (flow->len > 0)
@@ -94,7 +40,7 @@ static void flow_push(struct flow *flow, const uint8_t *bytes, size_t len)
     flow->sent += len;
 }
 
-static void pump_soon(struct vconn *c, int side, uint64_t delay_ns)
+void vconn_pump_soon(struct vconn *c, int side, uint64_t delay_ns)
 {
     struct flow *flow = &c->flow[side];
     if (flow->pumping || c->dead)
@@ -120,7 +66,7 @@ static void complete(struct vconn *c, int side, void *op, int32_t result)
 }
 
 /* Ends the sends of one side: those that were read, or with an error all of them. */
-static void sends_end(struct vconn *c, int side, int32_t error)
+void vconn_sends_end(struct vconn *c, int side, int32_t error)
 {
     struct flow *flow = &c->flow[side];
     uint64_t read = flow->delivered + c->net->options.window_bytes;
@@ -141,7 +87,7 @@ static void sends_later(void *owner, uint64_t side)
         return;
     }
     if (c->open[side])
-        sends_end(c, (int)side, c->dead ? -ECONNRESET : 0);
+        vconn_sends_end(c, (int)side, c->dead ? -ECONNRESET : 0);
 }
 
 static void send_take(struct vconn *c, int side, void *op, const uint8_t *bytes, size_t len)
@@ -153,17 +99,17 @@ static void send_take(struct vconn *c, int side, void *op, const uint8_t *bytes,
         KHO_ASSERT(flow->sends != NULL);
     }
     if (!c->dead && !flow->fin && c->open[!side])
-        flow_push(flow, bytes, len);
+        vconn_push(flow, bytes, len);
     else
         flow->sent += len;
     flow->sends[flow->send_count++] = (struct send){op, flow->sent};
-    pump_soon(c, side, delay(c->net));
+    vconn_pump_soon(c, side, vnet_delay(c->net));
     sim_after(c->net->sim, 1 + sim_below(c->net->sim, 20 * SIM_US), sends_later, c, (uint64_t)side);
 }
 
 /* --- The node's side -------------------------------------------------------------------------- */
 
-static void conn_over(struct vconn *c)
+void vconn_over(struct vconn *c)
 {
     if (c->open[CLIENT] || c->open[NODE])
         return;
@@ -184,7 +130,7 @@ static bool handle_take(struct vconn *c)
     return false;
 }
 
-static void handle_free(struct vconn *c)
+void vconn_handle_free(struct vconn *c)
 {
     if (c->handle[NODE] >= 0)
         c->net->by_handle[c->node][c->handle[NODE]] = NULL;
@@ -197,12 +143,12 @@ static void node_turns_away(struct vconn *c, const struct wire_hello_node *hello
     uint8_t bytes[KHO_HELLO_NODE_SIZE];
     if (hello != NULL) {
         wire_hello_node_encode(hello, bytes);
-        flow_push(&c->flow[NODE], bytes, sizeof bytes);
+        vconn_push(&c->flow[NODE], bytes, sizeof bytes);
     }
     c->open[NODE] = false;
     c->flow[NODE].fin = true;
-    pump_soon(c, NODE, delay(c->net));
-    conn_over(c);
+    vconn_pump_soon(c, NODE, vnet_delay(c->net));
+    vconn_over(c);
 }
 
 static void hello_arrives(struct vconn *c)
@@ -266,7 +212,7 @@ static size_t side_takes(struct vconn *c, int side, const uint8_t *bytes, size_t
 }
 
 /* Tells one end that the connection is over. */
-static void side_ends(struct vconn *c, int side, int error)
+void vconn_side_ends(struct vconn *c, int side, int error)
 {
     if (!c->open[side] || c->told[side])
         return;
@@ -275,7 +221,7 @@ static void side_ends(struct vconn *c, int side, int error)
               error);
     if (side == NODE && c->handle[NODE] < 0) {
         c->open[NODE] = false; /* before HELLO was whole */
-        conn_over(c);
+        vconn_over(c);
     } else if (side == NODE) {
         c->net->world.node_disconnected(c->net->owner, c->node, c->handle[NODE], error);
     } else if (!c->raw) {
@@ -297,16 +243,16 @@ static void pump(void *owner, uint64_t from)
         return;
     uint64_t asleep = to == NODE ? net->world.node_asleep(net->owner, c->node) : 0;
     if (asleep > 0) {
-        pump_soon(c, side, asleep - net->sim->now_ns);
+        vconn_pump_soon(c, side, asleep - net->sim->now_ns);
         return;
     }
     if (link_blocked(c, side)) {
-        pump_soon(c, side, 20 * SIM_MS + delay(net));
+        vconn_pump_soon(c, side, 20 * SIM_MS + vnet_delay(net));
         return;
     }
     if (flow->len == 0) {
         if (flow->fin)
-            side_ends(c, to, 0);
+            vconn_side_ends(c, to, 0);
         return;
     }
     if (!flow->receiving)
@@ -328,12 +274,12 @@ static void pump(void *owner, uint64_t from)
     flow->delivered += taken;
     sim_after(net->sim, 1, sends_later, c, (uint64_t)side);
     if (flow->len > 0 || flow->fin)
-        pump_soon(c, side, sim_below(net->sim, net->options.delay_ns / 4 + 1));
+        vconn_pump_soon(c, side, sim_below(net->sim, net->options.delay_ns / 4 + 1));
 }
 
 /* --- Ops of the client ------------------------------------------------------------------------ */
 
-static struct vconn *conn_make(struct vnet *net, uint32_t client, uint32_t node)
+struct vconn *vconn_make(struct vnet *net, uint32_t client, uint32_t node)
 {
     if (net->conn_count == net->conn_room) {
         net->conn_room = net->conn_room * 2 + 64;
@@ -405,10 +351,10 @@ static void client_connect(struct vnet *net, uint32_t client, struct client_op *
         sim_fail(net->sim, "client %u uses connection handle %d twice", client, op->conn);
         return;
     }
-    struct vconn *c = conn_make(net, client, node);
+    struct vconn *c = vconn_make(net, client, node);
     c->handle[CLIENT] = op->conn;
     c->connect = op;
-    sim_after(net->sim, delay(net) * 2, connect_arrives, c, 0);
+    sim_after(net->sim, vnet_delay(net) * 2, connect_arrives, c, 0);
 }
 
 static void client_close_ends(void *owner, uint64_t arg)
@@ -424,13 +370,13 @@ static void client_close_ends(void *owner, uint64_t arg)
         c->connect = NULL;
         complete(c, CLIENT, connect, -ECANCELED);
     }
-    sends_end(c, CLIENT, -ECANCELED);
+    vconn_sends_end(c, CLIENT, -ECANCELED);
     c->open[CLIENT] = false;
     c->flow[CLIENT].fin = true;
     if (!c->established)
         c->dead = true;
-    pump_soon(c, CLIENT, delay(c->net));
-    conn_over(c);
+    vconn_pump_soon(c, CLIENT, vnet_delay(c->net));
+    vconn_over(c);
     complete(c, CLIENT, op, 0);
 }
 
@@ -471,15 +417,15 @@ static void node_close_ends(void *owner, uint64_t arg)
         return;
     }
     c->close_node = NULL;
-    sends_end(c, NODE, -ECANCELED);
+    vconn_sends_end(c, NODE, -ECANCELED);
     c->open[NODE] = false;
-    handle_free(c);
+    vconn_handle_free(c);
     c->flow[NODE].fin = true;
     /* A socket closed with bytes unread resets the connection: what is under way may be lost. */
     if (c->flow[CLIENT].len > 0 && sim_below(net->sim, 3) == 0)
         c->flow[NODE].len = 0;
-    pump_soon(c, NODE, delay(net));
-    conn_over(c);
+    vconn_pump_soon(c, NODE, vnet_delay(net));
+    vconn_over(c);
     complete(c, NODE, op, 0);
 }
 
@@ -500,7 +446,7 @@ void vnet_node_op(struct vnet *net, uint32_t node, struct op *op)
     case OP_RECEIVE:
         c->flow[CLIENT].receiving = op->len != 0;
         if (op->len != 0)
-            pump_soon(c, CLIENT, 1);
+            vconn_pump_soon(c, CLIENT, 1);
         complete(c, NODE, op, 0);
         break;
     default:
@@ -508,112 +454,6 @@ void vnet_node_op(struct vnet *net, uint32_t node, struct op *op)
         c->close_node = op;
         sim_after(net->sim, sim_below(net->sim, 50 * SIM_US), node_close_ends, c, 0);
     }
-}
-
-/* --- Breaks ----------------------------------------------------------------------------------- */
-
-/* One end learns that the connection broke; its sends fail. */
-static void break_arrives(void *owner, uint64_t side)
-{
-    struct vconn *c = owner;
-    if (!c->open[side] || c->told[side])
-        return;
-    uint64_t asleep = side == NODE ? c->net->world.node_asleep(c->net->owner, c->node) : 0;
-    if (asleep > 0) {
-        sim_at(c->net->sim, asleep, break_arrives, c, side);
-        return;
-    }
-    if (c->raw && side == CLIENT)
-        c->open[CLIENT] = false;
-    sends_end(c, (int)side, -ECONNRESET);
-    side_ends(c, (int)side, -ECONNRESET);
-    conn_over(c);
-}
-
-static void conn_break(struct vconn *c, uint64_t client_after, uint64_t node_after)
-{
-    c->dead = true;
-    sim_after(c->net->sim, client_after, break_arrives, c, CLIENT);
-    sim_after(c->net->sim, node_after, break_arrives, c, NODE);
-}
-
-/* One end vanished with its core. */
-static void side_gone(struct vconn *c, int side, bool silent)
-{
-    struct sim *sim = c->net->sim;
-    c->open[side] = false;
-    c->flow[side].send_count = 0;
-    if (side == NODE) {
-        handle_free(c);
-        c->close_node = NULL;
-    } else {
-        c->connect = NULL;
-        c->close_client = NULL;
-    }
-    if (c->open[!side] && c->established) {
-        uint64_t after = silent ? sim_between(sim, SIM_MS, 20 * SIM_S) : delay(c->net);
-        /* What was sent before may still arrive. */
-        if (!silent && sim_below(sim, 2) == 0) {
-            c->flow[side].fin = true;
-            pump_soon(c, side, after);
-        } else {
-            conn_break(c, after, after);
-        }
-    }
-    if (!c->established)
-        c->dead = true;
-    conn_over(c);
-}
-
-void vnet_node_gone(struct vnet *net, uint32_t node, bool silent)
-{
-    for (size_t i = net->first_live; i < net->conn_count; i++)
-        if (net->conns[i]->node == node && net->conns[i]->established && net->conns[i]->open[NODE])
-            side_gone(net->conns[i], NODE, silent);
-}
-
-void vnet_client_gone(struct vnet *net, uint32_t client, bool silent)
-{
-    for (size_t i = net->first_live; i < net->conn_count; i++)
-        if (!net->conns[i]->raw && net->conns[i]->client == client && net->conns[i]->open[CLIENT])
-            side_gone(net->conns[i], CLIENT, silent);
-}
-
-bool vnet_drop(struct vnet *net, bool half)
-{
-    struct vconn *live[256];
-    size_t count = 0;
-    for (size_t i = net->first_live; i < net->conn_count && count < KHO_COUNT_OF(live); i++) {
-        struct vconn *c = net->conns[i];
-        if (c->established && !c->dead && !c->raw && c->open[CLIENT] && c->open[NODE])
-            live[count++] = c;
-    }
-    if (count == 0)
-        return false;
-    struct vconn *c = live[sim_below(net->sim, count)];
-    uint64_t soon = delay(net), late = sim_between(net->sim, SIM_S, 30 * SIM_S);
-    bool client_late = half && sim_below(net->sim, 2) == 0;
-    bool node_late = half && !client_late;
-    sim_trace(net->sim, "fault: connection %u (client %u, node %u) breaks%s", c->id, c->client,
-              c->node,
-              client_late ? ", the client learns late"
-              : node_late ? ", the node learns late"
-                          : "");
-    sim_fault(net->sim, half ? SIM_FAULT_half_drop : SIM_FAULT_drop);
-    conn_break(c, client_late ? late : soon, node_late ? late : soon);
-    return true;
-}
-
-void vnet_block(struct vnet *net, uint32_t client, uint32_t node, bool to_node, bool blocked)
-{
-    for (uint32_t i = 0; i < VNET_CLIENTS_MAX; i++)
-        if (client == UINT32_MAX || client == i)
-            net->blocked[i][node][to_node ? CLIENT : NODE] = blocked;
-}
-
-void vnet_open_all(struct vnet *net)
-{
-    memset(net->blocked, 0, sizeof net->blocked);
 }
 
 /* --- Life ------------------------------------------------------------------------------------- */
@@ -656,42 +496,4 @@ void vnet_destroy(struct vnet *net)
 struct vnet_options *vnet_options(struct vnet *net)
 {
     return &net->options;
-}
-
-/* --- Raw ends --------------------------------------------------------------------------------- */
-
-struct vconn *vnet_raw_connect(struct vnet *net, uint32_t node)
-{
-    if (net->world.node_listening(net->owner, node) != 1)
-        return NULL;
-    struct vconn *c = conn_make(net, 0, node);
-    c->raw = true;
-    c->established = true;
-    c->open[NODE] = true;
-    return c;
-}
-
-void vnet_raw_send(struct vnet *net, struct vconn *conn, const void *bytes, size_t len)
-{
-    if (conn->dead || !conn->open[NODE])
-        return;
-    flow_push(&conn->flow[CLIENT], bytes, len);
-    pump_soon(conn, CLIENT, delay(net));
-}
-
-size_t vnet_raw_received(const struct vconn *conn, const uint8_t **ret_bytes, bool *ret_closed)
-{
-    *ret_bytes = conn->inbox;
-    *ret_closed = conn->dead || conn->told[CLIENT];
-    return conn->inbox_len;
-}
-
-void vnet_raw_close(struct vnet *net, struct vconn *conn)
-{
-    if (!conn->open[CLIENT])
-        return;
-    conn->open[CLIENT] = false;
-    conn->flow[CLIENT].fin = true;
-    pump_soon(conn, CLIENT, delay(net));
-    conn_over(conn);
 }

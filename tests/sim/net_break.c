@@ -1,0 +1,149 @@
+/* net_break.c: connections that break, ends that vanish, links that are blocked; and the ends that
+ * a test drives itself. */
+#include "conn.h"
+
+#include <errno.h>
+
+/* --- Breaks ----------------------------------------------------------------------------------- */
+
+/* One end learns that the connection broke; its sends fail. */
+static void break_arrives(void *owner, uint64_t side)
+{
+    struct vconn *c = owner;
+    if (!c->open[side] || c->told[side])
+        return;
+    uint64_t asleep = side == NODE ? c->net->world.node_asleep(c->net->owner, c->node) : 0;
+    if (asleep > 0) {
+        sim_at(c->net->sim, asleep, break_arrives, c, side);
+        return;
+    }
+    if (c->raw && side == CLIENT)
+        c->open[CLIENT] = false;
+    vconn_sends_end(c, (int)side, -ECONNRESET);
+    vconn_side_ends(c, (int)side, -ECONNRESET);
+    vconn_over(c);
+}
+
+static void conn_break(struct vconn *c, uint64_t client_after, uint64_t node_after)
+{
+    c->dead = true;
+    sim_after(c->net->sim, client_after, break_arrives, c, CLIENT);
+    sim_after(c->net->sim, node_after, break_arrives, c, NODE);
+}
+
+/* One end vanished with its core. */
+static void side_gone(struct vconn *c, int side, bool silent)
+{
+    struct sim *sim = c->net->sim;
+    c->open[side] = false;
+    c->flow[side].send_count = 0;
+    if (side == NODE) {
+        vconn_handle_free(c);
+        c->close_node = NULL;
+    } else {
+        c->connect = NULL;
+        c->close_client = NULL;
+    }
+    if (c->open[!side] && c->established) {
+        uint64_t after = silent ? sim_between(sim, SIM_MS, 20 * SIM_S) : vnet_delay(c->net);
+        /* What was sent before may still arrive. */
+        if (!silent && sim_below(sim, 2) == 0) {
+            c->flow[side].fin = true;
+            vconn_pump_soon(c, side, after);
+        } else {
+            conn_break(c, after, after);
+        }
+    }
+    if (!c->established)
+        c->dead = true;
+    vconn_over(c);
+}
+
+void vnet_node_gone(struct vnet *net, uint32_t node, bool silent)
+{
+    for (size_t i = net->first_live; i < net->conn_count; i++)
+        if (net->conns[i]->node == node && net->conns[i]->established && net->conns[i]->open[NODE])
+            side_gone(net->conns[i], NODE, silent);
+}
+
+void vnet_client_gone(struct vnet *net, uint32_t client, bool silent)
+{
+    for (size_t i = net->first_live; i < net->conn_count; i++)
+        if (!net->conns[i]->raw && net->conns[i]->client == client && net->conns[i]->open[CLIENT])
+            side_gone(net->conns[i], CLIENT, silent);
+}
+
+bool vnet_drop(struct vnet *net, bool half)
+{
+    struct vconn *live[256];
+    size_t count = 0;
+    for (size_t i = net->first_live; i < net->conn_count && count < KHO_COUNT_OF(live); i++) {
+        struct vconn *c = net->conns[i];
+        if (c->established && !c->dead && !c->raw && c->open[CLIENT] && c->open[NODE])
+            live[count++] = c;
+    }
+    if (count == 0)
+        return false;
+    struct vconn *c = live[sim_below(net->sim, count)];
+    uint64_t soon = vnet_delay(net), late = sim_between(net->sim, SIM_S, 30 * SIM_S);
+    bool client_late = half && sim_below(net->sim, 2) == 0;
+    bool node_late = half && !client_late;
+    sim_trace(net->sim, "fault: connection %u (client %u, node %u) breaks%s", c->id, c->client,
+              c->node,
+              client_late ? ", the client learns late"
+              : node_late ? ", the node learns late"
+                          : "");
+    sim_fault(net->sim, half ? SIM_FAULT_half_drop : SIM_FAULT_drop);
+    conn_break(c, client_late ? late : soon, node_late ? late : soon);
+    return true;
+}
+
+void vnet_block(struct vnet *net, uint32_t client, uint32_t node, bool to_node, bool blocked)
+{
+    for (uint32_t i = 0; i < VNET_CLIENTS_MAX; i++)
+        if (client == UINT32_MAX || client == i)
+            net->blocked[i][node][to_node ? CLIENT : NODE] = blocked;
+}
+
+void vnet_open_all(struct vnet *net)
+{
+    memset(net->blocked, 0, sizeof net->blocked);
+}
+
+/* --- Raw ends --------------------------------------------------------------------------------- */
+
+struct vconn *vnet_raw_connect(struct vnet *net, uint32_t node)
+{
+    if (net->world.node_listening(net->owner, node) != 1)
+        return NULL;
+    struct vconn *c = vconn_make(net, 0, node);
+    c->raw = true;
+    c->established = true;
+    c->open[NODE] = true;
+    return c;
+}
+
+void vnet_raw_send(struct vnet *net, struct vconn *conn, const void *bytes, size_t len)
+{
+    if (conn->dead || !conn->open[NODE])
+        return;
+    vconn_push(&conn->flow[CLIENT], bytes, len);
+    vconn_pump_soon(conn, CLIENT, vnet_delay(net));
+}
+
+size_t vnet_raw_received(const struct vconn *conn, const uint8_t **ret_bytes, bool *ret_closed)
+{
+    *ret_bytes = conn->inbox;
+    *ret_closed = conn->dead || conn->told[CLIENT];
+    return conn->inbox_len;
+}
+
+void vnet_raw_close(struct vnet *net, struct vconn *conn)
+{
+    if (!conn->open[CLIENT])
+        return;
+    conn->open[CLIENT] = false;
+    conn->flow[CLIENT].fin = true;
+    vconn_pump_soon(conn, CLIENT, vnet_delay(net));
+    vconn_over(conn);
+}
