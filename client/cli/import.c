@@ -2,8 +2,8 @@
  *
  * The happy path: advance() takes records from the splitter into the current batch, sends it when
  * it is full (or when nothing is under way), and reads on when the splitter runs dry; each end of a
- * read, a batch or a wait calls it again. Reads run in libuv's pool, so that a slow pipe doesn't
- * hold up the replies.
+ * read, a batch or a wait calls it again. A regular file is read where it is wanted; a pipe or a
+ * terminal is polled, so that a slow one doesn't hold up the replies.
  *
  * Equal keys: of a regular file it is known which record of a key is the last (look-ahead). In a
  * stream a record whose key is in the current batch takes the earlier one's place; one whose key
@@ -15,6 +15,7 @@
 #include "import.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -46,12 +47,15 @@ struct import {
     uint64_t told;
     int exit;
     bool stopping;
-    bool reading;
     bool read_end;
     bool finished;
     double begun;
-    uint64_t taken; /* records that the rate has paid for */
-    uv_fs_t read;
+    double pace_begun; /* moved ahead after a stall, so that no burst makes up for it */
+    uint64_t taken;    /* records since then */
+    bool polls;        /* the source is a pipe, a terminal, a socket */
+    bool polling;
+    int file_flags; /* of it, before libuv changed them */
+    uv_poll_t poll;
     uv_timer_t pace;
 };
 
@@ -190,7 +194,7 @@ static void send_current(struct import *im)
 /* --- Records ---------------------------------------------------------------------------------- */
 
 /* Seeks the slot of the same key in the current batch and takes it out. */
-static void replace_in_current(struct import *im, uint64_t number)
+static void replace_in_current(struct import *im)
 {
     for (size_t i = im->current->count; i > 0; i--) {
         struct slot *slot = &im->current->slots[i - 1];
@@ -202,7 +206,6 @@ static void replace_in_current(struct import *im, uint64_t number)
             return;
         }
     }
-    (void)number;
 }
 
 /* What to do with the record, given what was seen: 1 take it, 0 leave it out, -1 not yet. */
@@ -217,7 +220,7 @@ static int judge(struct import *im)
     }
     if (entry->number != UINT64_MAX) {
         if (im->current != NULL && entry->number >= im->current->first)
-            replace_in_current(im, entry->number);
+            replace_in_current(im);
         else if (im->under_way > 0)
             return -1;
         else
@@ -227,11 +230,19 @@ static int judge(struct import *im)
     return 1;
 }
 
-static uint64_t allowed_now(const struct import *im)
+/* Whether the rate allows one record more. */
+static bool may_take(struct import *im)
 {
+    double rate = (double)im->options->rate, now = seconds_now();
     if (im->options->rate == 0)
-        return UINT64_MAX;
-    return 1 + (uint64_t)((seconds_now() - im->begun) * (double)im->options->rate);
+        return true;
+    double behind = (now - im->pace_begun) * rate - (double)im->taken;
+    if (behind > rate / 4 + 1) {
+        im->pace_begun = now;
+        im->taken = 0;
+        behind = 0;
+    }
+    return behind >= 0;
 }
 
 static size_t batch_capacity(const struct import *im)
@@ -269,39 +280,67 @@ static bool place(struct import *im)
 
 /* --- Reading ---------------------------------------------------------------------------------- */
 
-static void read_cb(uv_fs_t *read)
-{
-    struct import *im = read->data;
-    ssize_t got = read->result;
-    uv_fs_req_cleanup(read);
-    im->reading = false;
-    if (got < 0) {
-        progress_clear(&im->progress);
-        say("can't read %s: %s", im->splitter.options.source, kho_strerror((int)got));
-        stop(im, EXIT_OTHER);
-    } else if (got == 0) {
-        im->read_end = true;
-        splitter_end(&im->splitter);
-    } else {
-        im->read_bytes += (uint64_t)got;
-        splitter_filled(&im->splitter, (size_t)got);
-    }
-    advance(im);
-}
-
-static void read_on(struct import *im)
+/* Reads a piece. False: there is nothing to read yet. */
+static bool read_piece(struct import *im)
 {
     size_t room;
     uint8_t *to = must(splitter_room(&im->splitter, &room));
-    uv_buf_t buffer = uv_buf_init((char *)to, (unsigned)room);
-    im->read.data = im;
-    im->reading = true;
-    int rc = uv_fs_read(&im->connection->loop, &im->read, im->options->fd, &buffer, 1, -1, read_cb);
-    if (rc < 0) {
-        im->reading = false;
-        say("can't read %s: %s", im->splitter.options.source, kho_strerror(rc));
+    ssize_t got = read(im->options->fd, to, room);
+    if (got > 0) {
+        im->read_bytes += (uint64_t)got;
+        splitter_filled(&im->splitter, (size_t)got);
+    } else if (got == 0) {
+        im->read_end = true;
+        splitter_end(&im->splitter);
+    } else if (errno == EAGAIN) {
+        return false;
+    } else if (errno != EINTR) {
+        progress_clear(&im->progress);
+        say("can't read %s: %s", im->splitter.options.source, strerror(errno));
         stop(im, EXIT_OTHER);
     }
+    return true;
+}
+
+static void readable_cb(uv_poll_t *poll, int status, int events)
+{
+    struct import *im = poll->data;
+    (void)status; /* read() tells the cause */
+    (void)events;
+    uv_poll_stop(poll);
+    im->polling = false;
+    read_piece(im);
+    advance(im);
+}
+
+/* More bytes: true, they are there now; false: they will be. */
+static bool read_on(struct import *im)
+{
+    if (!im->polls)
+        return read_piece(im);
+    im->polling = true;
+    uv_poll_start(&im->poll, UV_READABLE, readable_cb);
+    return false;
+}
+
+/* libuv refuses to poll what is always readable: that is read like a file. */
+static void open_source(struct import *im)
+{
+    if (im->options->regular)
+        return;
+    im->file_flags = fcntl(im->options->fd, F_GETFL);
+    im->polls = uv_poll_init(&im->connection->loop, &im->poll, im->options->fd) == 0;
+    im->poll.data = im;
+}
+
+static void close_source(struct import *im)
+{
+    if (!im->polls)
+        return;
+    uv_close((uv_handle_t *)&im->poll, NULL);
+    /* The terminal or pipe is others', too. */
+    if (im->file_flags >= 0)
+        fcntl(im->options->fd, F_SETFL, im->file_flags);
 }
 
 /* One record more at hand: true. False: there is none for now, or no more. */
@@ -314,9 +353,9 @@ static bool take_record(struct import *im)
             return true;
         }
         if (rc == 0) {
-            if (!im->read_end)
-                read_on(im);
-            return false;
+            if (im->read_end || !read_on(im))
+                return false;
+            continue;
         }
         im->counts.failed++;
         if (may_tell(im))
@@ -339,6 +378,7 @@ static void finish(struct import *im)
     im->counts.seconds = seconds_now() - im->begun;
     im->finished = true;
     uv_close((uv_handle_t *)&im->pace, NULL);
+    close_source(im);
     if (im->looked_ahead && !im->stopping && im->number != im->expected) {
         say("%s changed while it was read: %llu records, %llu before; run the import again",
             im->splitter.options.source, (unsigned long long)im->number,
@@ -351,8 +391,8 @@ static void advance(struct import *im)
 {
     progress_draw(&im->progress, im->counts.stored + im->counts.skipped, im->read_bytes,
                   im->read_bytes);
-    while (!im->stopping && !im->reading && !im->finished && im->under_way < BATCHES_MAX) {
-        if (im->taken >= allowed_now(im)) {
+    while (!im->stopping && !im->polling && !im->finished && im->under_way < BATCHES_MAX) {
+        if (!may_take(im)) {
             uv_timer_start(&im->pace, pace_cb, PACE_MS, 0);
             break;
         }
@@ -363,15 +403,15 @@ static void advance(struct import *im)
         if (!place(im))
             break;
     }
-    bool end = im->stopping || (im->read_end && !im->have_record);
-    if (im->stopping && im->current != NULL) {
+    bool read_out = im->read_end && !im->have_record;
+    /* Nothing under way: no reason to wait for a fuller batch. */
+    if (im->current != NULL && !im->stopping && (im->under_way == 0 || read_out))
+        send_current(im);
+    if (im->stopping) {
         batch_destroy(im->current);
         im->current = NULL;
     }
-    /* Nothing under way: no reason to wait for a fuller batch. */
-    if (im->current != NULL && (im->under_way == 0 || end))
-        send_current(im);
-    if (end && im->under_way == 0 && !im->reading && im->current == NULL && !im->finished)
+    if ((im->stopping || read_out) && im->under_way == 0 && im->current == NULL && !im->finished)
         finish(im);
 }
 
@@ -427,9 +467,10 @@ int import_run(struct connection *connection, const struct import_options *optio
     if (code == 0) {
         splitter_init(&im->splitter, &options->splitter);
         progress_init(&im->progress, "import", options->size);
-        im->begun = im->progress.begun;
+        im->begun = im->pace_begun = im->progress.begun;
         uv_timer_init(&connection->loop, &im->pace);
         im->pace.data = im;
+        open_source(im);
         advance(im);
         connection_wait(connection, &im->finished);
         progress_clear(&im->progress);
@@ -438,7 +479,7 @@ int import_run(struct connection *connection, const struct import_options *optio
     }
     *ret_counts = im->counts;
     seen_fini(&im->seen);
-    /* The timer's handle ends with the loop. */
+    /* The handles' memory is theirs until they are closed. */
     uv_run(&connection->loop, UV_RUN_NOWAIT);
     free(im);
     return code;
