@@ -46,7 +46,7 @@ enum table {
 
 enum kind { KIND_CITIZEN = 1, KIND_MOVE, KIND_EID, KIND_ACTIVATION, KIND_CELL };
 
-/* --- Randomness ---------------------------------------------------------------------------------
+/* --- Randomness --------------------------------------------------------------------------------
  */
 
 /* The finaliser of splitmix64 (Steele, Lea and Flood, 2014): a bijection of 64 bits. */
@@ -109,7 +109,7 @@ static uint32_t permute(uint32_t x, uint32_t bound, unsigned n, uint64_t key)
     return x;
 }
 
-/* --- Tables -------------------------------------------------------------------------------------
+/* --- Tables ------------------------------------------------------------------------------------
  */
 
 /* The weight of a year of birth: a pyramid with a broad middle, in steps. */
@@ -235,14 +235,14 @@ void census_fini(struct census *census)
     census->cell_guide = NULL;
 }
 
-/* --- Writing ------------------------------------------------------------------------------------
+/* --- Writing -----------------------------------------------------------------------------------
  */
 
 static char *put(char *to, const char *text)
 {
-    size_t len = strlen(text);
-    memcpy(to, text, len);
-    return to + len;
+    while (*text != '\0')
+        *to++ = *text++;
+    return to;
 }
 
 #define PUT(to, literal)                                                                           \
@@ -275,7 +275,7 @@ static char *put_hex(char *to, struct draw *draw, unsigned bytes)
     return to;
 }
 
-/* --- Dates --------------------------------------------------------------------------------------
+/* --- Dates -------------------------------------------------------------------------------------
  */
 
 struct date {
@@ -323,7 +323,7 @@ static char *put_moment(char *to, struct draw *draw, struct date date)
     return to;
 }
 
-/* --- Citizens -----------------------------------------------------------------------------------
+/* --- Citizens ----------------------------------------------------------------------------------
  */
 
 struct citizen {
@@ -491,7 +491,7 @@ bool citizen_moves(const struct census *census, uint64_t i)
     return k < census->updates && citizen_moving(census, k) == i;
 }
 
-/* --- Electronic identity ------------------------------------------------------------------------
+/* --- Electronic identity -----------------------------------------------------------------------
  */
 
 size_t eid_record(const struct census *census, uint64_t i, char *to)

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -139,8 +140,8 @@ int local_up(struct local *local, const char *dir, uint64_t records)
     else if (dir_make(local) != 0)
         return -1;
     local->up = true;
-    snprintf(memory, sizeof memory, "%lluM",
-             (unsigned long long)(MEMORY_MB + records * MEMORY_PER_RECORD / 1000000));
+    snprintf(memory, sizeof memory, "%" PRIu64 "M",
+             MEMORY_MB + records * MEMORY_PER_RECORD / 1000000);
     int rc = local_run(local, "up", "--memory", memory, -1);
     if (rc != 0)
         fprintf(stderr, "kho-bench: '%s local up --dir %s' ended with code %d\n", local->kho,

@@ -59,7 +59,7 @@ struct conn {
     bool broken;
 };
 
-/* --- Ops that ended -----------------------------------------------------------------------------
+/* --- Ops that ended ----------------------------------------------------------------------------
  */
 
 static void op_end(struct net *net, struct client_op *op, int result)
@@ -77,7 +77,7 @@ static void sends_end(struct conn *conn, int result)
     conn->sent = 0;
 }
 
-/* --- Sockets ------------------------------------------------------------------------------------
+/* --- Sockets -----------------------------------------------------------------------------------
  */
 
 static void sock_closed(uv_handle_t *handle)
@@ -195,7 +195,7 @@ static void conn_try(struct conn *conn, int error)
     conn_fail(conn, error);
 }
 
-/* --- Sending and receiving ----------------------------------------------------------------------
+/* --- Sending and receiving ---------------------------------------------------------------------
  */
 
 static size_t conn_gather(struct conn *conn, struct iovec *vectors)
@@ -205,7 +205,9 @@ static size_t conn_gather(struct conn *conn, struct iovec *vectors)
         const struct client_op *op = KHO_CONTAINER_OF(link, struct client_op, link);
         if (count == SEND_VECTORS)
             break;
-        vectors[count].iov_base = (void *)(uintptr_t)(op->data + skip);
+        /* sendmsg only reads it; its struct serves receiving, too, and so lacks the const. */
+        const uint8_t *from = op->data + skip;
+        memcpy(&vectors[count].iov_base, &from, sizeof from);
         vectors[count++].iov_len = op->len - skip;
         skip = 0;
     }
@@ -324,7 +326,7 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         conn_flush(conn);
 }
 
-/* --- Look-ups -----------------------------------------------------------------------------------
+/* --- Look-ups ----------------------------------------------------------------------------------
  */
 
 static bool address_numeric(const char *host, uint16_t port, struct sockaddr_storage *ret)
@@ -398,7 +400,7 @@ static int conn_look_up(struct conn *conn, const char *host)
     return 0;
 }
 
-/* --- Ops ----------------------------------------------------------------------------------------
+/* --- Ops ---------------------------------------------------------------------------------------
  */
 
 static struct conn *conn_find(const struct net *net, int32_t handle)
@@ -413,11 +415,11 @@ static int conns_grow(struct net *net, int32_t handle)
     uint32_t max = net->conn_max == 0 ? 16 : net->conn_max;
     while (max <= (uint32_t)handle)
         max *= 2;
-    struct conn **conns = api_allocate_zeroed(&net->heap, max * sizeof *conns);
+    struct conn **conns = api_allocate_zeroed(&net->heap, max * sizeof(void *));
     if (conns == NULL)
         return -ENOMEM;
     if (net->conn_max > 0)
-        memcpy(conns, net->conns, net->conn_max * sizeof *conns);
+        memcpy(conns, net->conns, net->conn_max * sizeof(void *));
     api_release(&net->heap, net->conns);
     net->conns = conns;
     net->conn_max = max;
@@ -498,7 +500,7 @@ static void net_carry_out(struct net *net)
     }
 }
 
-/* --- Turns --------------------------------------------------------------------------------------
+/* --- Turns -------------------------------------------------------------------------------------
  */
 
 static void on_timer(uv_timer_t *timer)
@@ -561,7 +563,7 @@ static bool net_turn(struct net *net)
     return true;
 }
 
-/* --- Beginning and end --------------------------------------------------------------------------
+/* --- Beginning and end -------------------------------------------------------------------------
  */
 
 static void on_hook_closed(uv_handle_t *handle)

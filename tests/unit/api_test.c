@@ -118,7 +118,7 @@ static void options_refused(void **state)
     assert_int_equal(heap_count, 0);
 }
 
-/* --- Asynchronous -------------------------------------------------------------------------------
+/* --- Asynchronous ------------------------------------------------------------------------------
  */
 
 static struct {
@@ -286,7 +286,7 @@ static void fork_refused(void **state)
     close_all(&loop, client);
 }
 
-/* --- A new cluster ------------------------------------------------------------------------------
+/* --- A new cluster -----------------------------------------------------------------------------
  */
 
 static int init_status;
@@ -316,7 +316,7 @@ static void init_fails(void **state)
     assert_int_equal(uv_loop_close(&loop), 0);
 }
 
-/* --- Blocking -----------------------------------------------------------------------------------
+/* --- Blocking ----------------------------------------------------------------------------------
  */
 
 static void *open_blocking(void *arg)
