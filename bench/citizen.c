@@ -46,8 +46,7 @@ enum table {
 
 enum kind { KIND_CITIZEN = 1, KIND_MOVE, KIND_EID, KIND_ACTIVATION, KIND_CELL };
 
-/* --- Randomness --------------------------------------------------------------------------------
- */
+/* --- Randomness ------------------------------------------------------------------------------ */
 
 /* The finaliser of splitmix64 (Steele, Lea and Flood, 2014): a bijection of 64 bits. */
 static uint64_t mix(uint64_t z)
@@ -109,8 +108,7 @@ static uint32_t permute(uint32_t x, uint32_t bound, unsigned n, uint64_t key)
     return x;
 }
 
-/* --- Tables ------------------------------------------------------------------------------------
- */
+/* --- Tables ---------------------------------------------------------------------------------- */
 
 /* The weight of a year of birth: a pyramid with a broad middle, in steps. */
 static unsigned year_weight(int year)
@@ -235,8 +233,7 @@ void census_fini(struct census *census)
     census->cell_guide = NULL;
 }
 
-/* --- Writing -----------------------------------------------------------------------------------
- */
+/* --- Writing --------------------------------------------------------------------------------- */
 
 static char *put(char *to, const char *text)
 {
@@ -275,8 +272,7 @@ static char *put_hex(char *to, struct draw *draw, unsigned bytes)
     return to;
 }
 
-/* --- Dates -------------------------------------------------------------------------------------
- */
+/* --- Dates ----------------------------------------------------------------------------------- */
 
 struct date {
     int year;
@@ -323,8 +319,7 @@ static char *put_moment(char *to, struct draw *draw, struct date date)
     return to;
 }
 
-/* --- Citizens ----------------------------------------------------------------------------------
- */
+/* --- Citizens -------------------------------------------------------------------------------- */
 
 struct citizen {
     unsigned province;
@@ -491,8 +486,7 @@ bool citizen_moves(const struct census *census, uint64_t i)
     return k < census->updates && citizen_moving(census, k) == i;
 }
 
-/* --- Electronic identity -----------------------------------------------------------------------
- */
+/* --- Electronic identity --------------------------------------------------------------------- */
 
 size_t eid_record(const struct census *census, uint64_t i, char *to)
 {

@@ -68,8 +68,7 @@ static void complain(struct hanoi *h, const char *what, int status)
     h->failures++;
 }
 
-/* --- Records -----------------------------------------------------------------------------------
- */
+/* --- Records --------------------------------------------------------------------------------- */
 
 static void put_citizen(struct hanoi *h, uint64_t i, unsigned revision, struct kho_item *item,
                         char **at)
@@ -179,8 +178,7 @@ static bool take_activation(void *owner, uint64_t i, const struct kho_result *re
     return take_equal(h, result, activation_record(&h->census, i, h->expected));
 }
 
-/* --- Phases ------------------------------------------------------------------------------------
- */
+/* --- Phases ---------------------------------------------------------------------------------- */
 
 /* The nodes' CPU seconds until now. */
 static double cpu_of_nodes(const struct hanoi *h)
@@ -270,8 +268,7 @@ static void phases_run(struct hanoi *h)
     }
 }
 
-/* --- Waiting for single calls ------------------------------------------------------------------
- */
+/* --- Waiting for single calls ---------------------------------------------------------------- */
 
 static void on_done(struct kho *client, int status, void *arg)
 {
@@ -348,8 +345,7 @@ static void seal(struct hanoi *h)
     report_row(&h->report, "verify.seconds", (double)(uv_hrtime() - began_ns) / 1e9, "s");
 }
 
-/* --- Figures -----------------------------------------------------------------------------------
- */
+/* --- Figures --------------------------------------------------------------------------------- */
 
 static void row(struct hanoi *h, const char *phase, const char *what, double value,
                 const char *unit)
@@ -497,8 +493,7 @@ static void print_rows(const struct hanoi *h)
     }
 }
 
-/* --- The run -----------------------------------------------------------------------------------
- */
+/* --- The run --------------------------------------------------------------------------------- */
 
 static int client_open(struct hanoi *h)
 {

@@ -66,8 +66,7 @@ struct kho_blocking {
     struct job opening;
 };
 
-/* --- Results -----------------------------------------------------------------------------------
- */
+/* --- Results --------------------------------------------------------------------------------- */
 
 static struct results *results_allocate(const struct kho_heap *heap, size_t count, size_t bytes)
 {
@@ -125,8 +124,7 @@ void kho_results_free(struct kho_results *results)
     api_release(&heap, r);
 }
 
-/* --- The loop's thread -------------------------------------------------------------------------
- */
+/* --- The loop's thread ----------------------------------------------------------------------- */
 
 /* The job is the caller's again once the lock is free: nothing may touch it after this. */
 static void job_end(struct job *job, int status)
@@ -290,8 +288,7 @@ static void *blocking_run(void *arg)
     return NULL;
 }
 
-/* --- The callers' threads ----------------------------------------------------------------------
- */
+/* --- The callers' threads -------------------------------------------------------------------- */
 
 static int job_wait(struct job *job)
 {

@@ -37,8 +37,7 @@ struct kho {
     struct api_cluster cluster;
 };
 
-/* --- The core, as uv_net.c sees it -------------------------------------------------------------
- */
+/* --- The core, as uv_net.c sees it ----------------------------------------------------------- */
 
 static void core_completed(void *owner, struct client_op *op, struct kho_now now)
 {
@@ -76,8 +75,7 @@ static struct client_op *core_next_op(void *owner)
     return client_next_op(((struct kho *)owner)->core);
 }
 
-/* --- Delivery ----------------------------------------------------------------------------------
- */
+/* --- Delivery -------------------------------------------------------------------------------- */
 
 static void kho_free(struct kho *client)
 {
@@ -174,8 +172,7 @@ static const struct net_core kho_core = {.completed = core_completed,
                                          .next_op = core_next_op,
                                          .deliver = core_deliver};
 
-/* --- Opening and closing -----------------------------------------------------------------------
- */
+/* --- Opening and closing --------------------------------------------------------------------- */
 
 /* In the process that opened it, and before its core has gone. */
 static bool usable(const struct kho *client)
@@ -257,8 +254,7 @@ void kho_cancel(struct kho *client, kho_call_id call)
     net_touch(&client->net);
 }
 
-/* --- Records -----------------------------------------------------------------------------------
- */
+/* --- Records --------------------------------------------------------------------------------- */
 
 static int call_records(struct kho *client, enum client_verb verb, const char *collection,
                         const struct kho_item *items, size_t count, uint32_t deadline_ms,
@@ -357,8 +353,7 @@ int kho_list(struct kho *client, const char *collection, const struct kho_cursor
     return requested(client, r, error, call, ret_call);
 }
 
-/* --- The cluster -------------------------------------------------------------------------------
- */
+/* --- The cluster ----------------------------------------------------------------------------- */
 
 int kho_cluster(struct kho *client, struct kho_cluster_info *ret_info)
 {

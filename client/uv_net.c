@@ -59,8 +59,7 @@ struct conn {
     bool broken;
 };
 
-/* --- Ops that ended ----------------------------------------------------------------------------
- */
+/* --- Ops that ended -------------------------------------------------------------------------- */
 
 static void op_end(struct net *net, struct client_op *op, int result)
 {
@@ -77,8 +76,7 @@ static void sends_end(struct conn *conn, int result)
     conn->sent = 0;
 }
 
-/* --- Sockets -----------------------------------------------------------------------------------
- */
+/* --- Sockets --------------------------------------------------------------------------------- */
 
 static void sock_closed(uv_handle_t *handle)
 {
@@ -195,8 +193,7 @@ static void conn_try(struct conn *conn, int error)
     conn_fail(conn, error);
 }
 
-/* --- Sending and receiving ---------------------------------------------------------------------
- */
+/* --- Sending and receiving ------------------------------------------------------------------- */
 
 static size_t conn_gather(struct conn *conn, struct iovec *vectors)
 {
@@ -326,8 +323,7 @@ static void on_poll(uv_poll_t *poll, int status, int events)
         conn_flush(conn);
 }
 
-/* --- Look-ups ----------------------------------------------------------------------------------
- */
+/* --- Look-ups -------------------------------------------------------------------------------- */
 
 static bool address_numeric(const char *host, uint16_t port, struct sockaddr_storage *ret)
 {
@@ -400,8 +396,7 @@ static int conn_look_up(struct conn *conn, const char *host)
     return 0;
 }
 
-/* --- Ops ---------------------------------------------------------------------------------------
- */
+/* --- Ops ------------------------------------------------------------------------------------- */
 
 static struct conn *conn_find(const struct net *net, int32_t handle)
 {
@@ -500,8 +495,7 @@ static void net_carry_out(struct net *net)
     }
 }
 
-/* --- Turns -------------------------------------------------------------------------------------
- */
+/* --- Turns ----------------------------------------------------------------------------------- */
 
 static void on_timer(uv_timer_t *timer)
 {
@@ -563,8 +557,7 @@ static bool net_turn(struct net *net)
     return true;
 }
 
-/* --- Beginning and end -------------------------------------------------------------------------
- */
+/* --- Beginning and end ----------------------------------------------------------------------- */
 
 static void on_hook_closed(uv_handle_t *handle)
 {

@@ -39,8 +39,7 @@ static void fail(struct service *service, const char *what, int status)
     service->failures++;
 }
 
-/* --- The end -----------------------------------------------------------------------------------
- */
+/* --- The end --------------------------------------------------------------------------------- */
 
 static void on_flushed(struct kho *client, int status, void *arg)
 {
@@ -69,8 +68,7 @@ static void batch_end(struct batch *batch)
         service_stop(service);
 }
 
-/* --- A batch -----------------------------------------------------------------------------------
- */
+/* --- A batch --------------------------------------------------------------------------------- */
 
 static void on_event_read(struct kho *client, const struct kho_result *results, size_t count,
                           void *arg)
@@ -156,8 +154,7 @@ static struct batch *batch_make(struct service *service)
     return batch;
 }
 
-/* --- Traffic -----------------------------------------------------------------------------------
- */
+/* --- Traffic --------------------------------------------------------------------------------- */
 
 static void on_traffic(uv_timer_t *timer);
 
@@ -189,8 +186,7 @@ static void on_traffic(uv_timer_t *timer)
     }
 }
 
-/* --- The beginning -----------------------------------------------------------------------------
- */
+/* --- The beginning --------------------------------------------------------------------------- */
 
 static void on_events_made(struct kho *client, int status, void *arg)
 {

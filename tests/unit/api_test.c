@@ -118,8 +118,7 @@ static void options_refused(void **state)
     assert_int_equal(heap_count, 0);
 }
 
-/* --- Asynchronous ------------------------------------------------------------------------------
- */
+/* --- Asynchronous ---------------------------------------------------------------------------- */
 
 static struct {
     int opened, opened_status, records, status, done, closed;
@@ -286,8 +285,7 @@ static void fork_refused(void **state)
     close_all(&loop, client);
 }
 
-/* --- A new cluster -----------------------------------------------------------------------------
- */
+/* --- A new cluster --------------------------------------------------------------------------- */
 
 static int init_status;
 
@@ -316,8 +314,7 @@ static void init_fails(void **state)
     assert_int_equal(uv_loop_close(&loop), 0);
 }
 
-/* --- Blocking ----------------------------------------------------------------------------------
- */
+/* --- Blocking -------------------------------------------------------------------------------- */
 
 static void *open_blocking(void *arg)
 {

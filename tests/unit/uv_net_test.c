@@ -132,8 +132,7 @@ static const struct net_core script = {.completed = on_completed,
                                        .next_op = on_next_op,
                                        .deliver = on_deliver};
 
-/* --- The peer: a thread that accepts once and echoes, or closes after so many bytes ------------
- */
+/* --- The peer: a thread that accepts once and echoes, or closes after so many bytes ---------- */
 
 struct peer {
     pthread_t thread;
@@ -184,8 +183,7 @@ static void peer_stop(struct peer *peer)
     close(peer->listener);
 }
 
-/* --- Setup -------------------------------------------------------------------------------------
- */
+/* --- Setup ----------------------------------------------------------------------------------- */
 
 static int setup(void **state)
 {
@@ -229,8 +227,7 @@ static void run_until_ended(const struct client_op *op)
     assert_int_equal(core.ended[op - core.ops], 1);
 }
 
-/* --- Tests -------------------------------------------------------------------------------------
- */
+/* --- Tests ----------------------------------------------------------------------------------- */
 
 /* Far more than the sockets hold is sent at once, and comes back whole and in order. */
 static void echo(const char *host)
