@@ -1,0 +1,634 @@
+/* log.c: commits on their way to the disk, and the keys in them (log.h).
+ *
+ * Taking a record: it is encoded into the raw block; a full raw block is packed behind the blocks
+ * that the gathering commit has already; a record that doesn't fit a packed block becomes one of
+ * its own. Starting a commit: its place in a segment is chosen, heads are encoded with it, the
+ * write is pushed. Landing: entries move to the index in order of sequence, whatever the order of
+ * completions.
+ *
+ * It can fail in three ways: no room now (backpressure, -EAGAIN), no room on the disk (refused
+ * before anything is taken), and a failed write (R4: nothing lands from there on). */
+#include "log.h"
+
+#include "place.h"
+
+#include <assert.h>
+
+static_assert(sizeof(struct pending) <= 80, "a hundred thousand of them may be in flight");
+
+static uint32_t commit_bytes(uint32_t slots)
+{
+    return slots * (LOG_COMMIT_BUFFER + LOG_COMMIT_RECORDS * (uint32_t)sizeof(struct pending) +
+                    LOG_COMMIT_BLOCKS * (uint32_t)sizeof(struct commit_block));
+}
+
+/* --- Life ------------------------------------------------------------------------------------- */
+
+static int commit_init(struct log *log, struct commit *commit, uint32_t slot)
+{
+    struct shard_world *world = log->depot->world;
+    *commit = (struct commit){.slot = slot};
+    queue_push(&log->free, &commit->link);
+    commit->base = world_allocate(world, LOG_COMMIT_BUFFER, log->depot->options.alignment);
+    commit->blocks = world_allocate(world, LOG_COMMIT_BLOCKS * sizeof *commit->blocks, 0);
+    commit->entries = world_allocate(world, LOG_COMMIT_RECORDS * sizeof *commit->entries, 0);
+    bool ok = commit->base != NULL && commit->blocks != NULL && commit->entries != NULL;
+    return ok ? 0 : -ENOMEM;
+}
+
+int log_init(struct log *log, struct depot *depot)
+{
+    struct shard_world *world = depot->world;
+    uint32_t slots = depot->options.commits_max + 2;
+    KHO_ASSERT(depot->options.commits_max >= 1 && slots <= LOG_SLOTS_MAX);
+    /* At most a fifth of the memory. */
+    while (slots > 3 && commit_bytes(slots) > depot->options.memory_max / 5)
+        slots--;
+    *log = (struct log){.depot = depot,
+                        .slots = slots,
+                        .flying_max = slots - 2,
+                        .current = LOG_NO_SEGMENT,
+                        .spare = LOG_NO_SEGMENT};
+    queue_init(&log->free);
+    queue_init(&log->ready);
+    queue_init(&log->flying);
+    log->commits = world_allocate(world, slots * sizeof *log->commits, 0);
+    log->raw = world_allocate(world, BLOCK_RAW_MAX, 0);
+    log->buckets = world_allocate(world, LOG_BUCKETS * sizeof *log->buckets, 0);
+    if (log->commits == NULL || log->raw == NULL || log->buckets == NULL)
+        return -ENOMEM;
+    memset(log->commits, 0, slots * sizeof *log->commits);
+    memset(log->buckets, 0, LOG_BUCKETS * sizeof *log->buckets);
+    for (uint32_t i = 0; i < slots; i++)
+        if (commit_init(log, &log->commits[i], i) != 0)
+            return -ENOMEM;
+    return 0;
+}
+
+static void large_release(struct log *log, struct commit *commit)
+{
+    if (commit->buffer != NULL && commit->buffer != commit->base)
+        world_release(log->depot->world, commit->buffer, commit->buffer_bytes);
+    commit->buffer = NULL;
+}
+
+void log_fini(struct log *log)
+{
+    if (log->depot == NULL)
+        return;
+    struct shard_world *world = log->depot->world;
+    for (uint32_t i = 0; log->commits != NULL && i < log->slots; i++) {
+        struct commit *c = &log->commits[i];
+        large_release(log, c);
+        world_release(world, c->base, LOG_COMMIT_BUFFER);
+        world_release(world, c->blocks, LOG_COMMIT_BLOCKS * sizeof *c->blocks);
+        world_release(world, c->entries, LOG_COMMIT_RECORDS * sizeof *c->entries);
+    }
+    world_release(world, log->commits, log->slots * sizeof *log->commits);
+    world_release(world, log->raw, BLOCK_RAW_MAX);
+    world_release(world, log->buckets, LOG_BUCKETS * sizeof *log->buckets);
+    log->depot = NULL;
+}
+
+/* --- Keys in flight --------------------------------------------------------------------------- */
+
+static uint32_t *bucket_of(const struct log *log, uint32_t collection, uint32_t partition,
+                           struct key_tag tag)
+{
+    uint64_t x = tag.high ^ ((uint64_t)collection << 40) ^ ((uint64_t)partition << 16) ^ tag.low;
+    return &log->buckets[kho_splitmix(&x) % LOG_BUCKETS];
+}
+
+static struct pending *pending_at(const struct log *log, uint32_t handle)
+{
+    uint32_t i = handle - 1;
+    return &log->commits[i / LOG_COMMIT_RECORDS].entries[i % LOG_COMMIT_RECORDS];
+}
+
+static void pending_insert(struct log *log, struct commit *commit, uint32_t entry)
+{
+    struct pending *p = &commit->entries[entry];
+    uint32_t *bucket = bucket_of(log, p->collection, p->partition, p->tag);
+    p->next = *bucket;
+    *bucket = commit->slot * LOG_COMMIT_RECORDS + entry + 1;
+}
+
+static void pending_remove(struct log *log, const struct pending *p)
+{
+    uint32_t *link = bucket_of(log, p->collection, p->partition, p->tag);
+    while (*link != 0 && pending_at(log, *link) != p)
+        link = &pending_at(log, *link)->next;
+    KHO_ASSERT(*link != 0);
+    *link = p->next;
+}
+
+static uint64_t pending_sequence(const struct log *log, uint32_t handle)
+{
+    return log->commits[(handle - 1) / LOG_COMMIT_RECORDS].sequence;
+}
+
+void log_look(const struct log *log, uint32_t collection, uint32_t partition, struct key_tag tag,
+              const struct record *record, struct log_look *ret_look)
+{
+    struct log_look look = {0};
+    uint32_t handle = *bucket_of(log, collection, partition, tag);
+    for (; handle != 0; handle = pending_at(log, handle)->next) {
+        const struct pending *p = pending_at(log, handle);
+        if (p->collection != collection || p->partition != partition ||
+            key_tag_compare(p->tag, tag) != 0)
+            continue;
+        uint64_t sequence = pending_sequence(log, handle);
+        if (!look.found || version_compare(p->version, look.version) > 0) {
+            look.version = p->version;
+            look.sequence = sequence;
+        }
+        look.found = true;
+        if (version_compare(p->version, record->version) == 0) {
+            look.same = true;
+            look.same_sequence = sequence;
+            look.same_conflict = p->tombstone != record_is_tombstone(record) ||
+                                 !kho_id_equal(&p->hash, &record->hash);
+        }
+    }
+    *ret_look = look;
+}
+
+void log_discard(struct log *log, uint32_t partition)
+{
+    for (uint32_t i = 0; i < log->slots; i++) {
+        struct commit *c = &log->commits[i];
+        for (uint32_t k = 0; c->state != COMMIT_FREE && k < c->entry_count; k++) {
+            struct pending *p = &c->entries[k];
+            if (p->partition != partition || p->dead)
+                continue;
+            pending_remove(log, p);
+            p->dead = true;
+            if (p->reserved)
+                index_unreserve(log->index, 1);
+        }
+    }
+}
+
+/* --- Room ------------------------------------------------------------------------------------- */
+
+static uint64_t commit_bound(const struct log *log, const struct commit *commit)
+{
+    uint64_t bytes = commit->used;
+    if (commit == log->gather && log->raw_records > 0)
+        bytes += block_span(log->raw_used);
+    return kho_round_up(bytes, log->depot->options.alignment);
+}
+
+/* True if so many bytes and records more fit between `position` and the footer. */
+static bool segment_fits(const struct segment *segment, uint64_t position, uint64_t bytes,
+                         uint64_t records)
+{
+    uint64_t footer = footer_bytes(segment->records + records, segment->alignment);
+    return position + bytes + footer <= segment->size;
+}
+
+/* Whether all that waits, and `bytes` and `records` more, have their place in made segments: then
+ * nothing that is taken can ever lack it. */
+static bool place_for(const struct log *log, uint64_t bytes, uint32_t records)
+{
+    const struct manifest *manifest = &log->depot->manifest;
+    uint64_t total = kho_round_up(bytes, log->depot->options.alignment), count = records;
+    QUEUE_FOREACH (link, &log->ready) {
+        const struct commit *c = KHO_CONTAINER_OF(link, struct commit, link);
+        total += commit_bound(log, c);
+        count += c->entry_count;
+    }
+    if (log->gather != NULL) {
+        total += commit_bound(log, log->gather);
+        count += log->gather->entry_count;
+    } else {
+        total += log->depot->options.alignment;
+    }
+    if (log->current != LOG_NO_SEGMENT &&
+        segment_fits(manifest_segment(manifest, log->current), log->position, total, count))
+        return true;
+    if (log->spare == LOG_NO_SEGMENT)
+        return false;
+    const struct segment *spare = manifest_segment(manifest, log->spare);
+    return segment_fits(spare, segment_start(spare->alignment), total, count);
+}
+
+static int place_check(const struct log *log, uint64_t bytes, uint32_t records)
+{
+    if (place_for(log, bytes, records))
+        return 0;
+    return log->depot->no_space ? KHO_ENOSPACE : -EAGAIN;
+}
+
+static bool gather_full(const struct log *log)
+{
+    const struct commit *c = log->gather;
+    return c->used + log->raw_used >= LOG_COMMIT_TARGET || c->entry_count >= LOG_COMMIT_RECORDS ||
+           c->block_count + 2 > LOG_COMMIT_BLOCKS;
+}
+
+int log_room(const struct log *log, uint64_t bytes, uint32_t records)
+{
+    /* Two neighbouring packed blocks hold more than 16 KiB together. */
+    uint64_t blocks = kho_min(records, bytes / (BLOCK_RAW_MAX / 2) + 2);
+    uint64_t bound = bytes + blocks * (BLOCK_HEAD + BLOCK_ALIGN);
+    const struct commit *c = log->gather;
+    bool fits = c != NULL && c->used + log->raw_used + bound < LOG_COMMIT_TARGET &&
+                c->entry_count + records <= LOG_COMMIT_RECORDS &&
+                c->block_count + blocks + 2 <= LOG_COMMIT_BLOCKS;
+    if (!fits && queue_empty(&log->free))
+        return -EAGAIN;
+    return place_check(log, bound, records);
+}
+
+/* --- Gathering -------------------------------------------------------------------------------- */
+
+static void gather_open(struct log *log)
+{
+    struct commit *c = KHO_CONTAINER_OF(queue_pop(&log->free), struct commit, link);
+    KHO_ASSERT(c->state == COMMIT_FREE);
+    c->state = COMMIT_GATHERING;
+    c->sequence = ++log->sequence;
+    c->epoch = log->depot->epoch;
+    c->buffer = c->base;
+    c->buffer_bytes = LOG_COMMIT_BUFFER;
+    c->used = COMMIT_HEAD;
+    c->block_count = 0;
+    c->entry_count = 0;
+    log->gather = c;
+}
+
+/* Makes room for `bytes` more in the gathering commit's buffer. */
+static int gather_grow(struct log *log, uint64_t bytes)
+{
+    struct shard_world *world = log->depot->world;
+    uint32_t alignment = log->depot->options.alignment;
+    struct commit *c = log->gather;
+    uint64_t needed = kho_round_up(c->used + bytes, alignment);
+    if (needed <= c->buffer_bytes)
+        return 0;
+    KHO_ASSERT(needed <= COMMIT_BYTES_MAX);
+    uint8_t *buffer = world_allocate(world, needed, alignment);
+    if (buffer == NULL)
+        return -ENOMEM;
+    memcpy(buffer, c->buffer, c->used);
+    large_release(log, c);
+    c->buffer = buffer;
+    c->buffer_bytes = (uint32_t)needed;
+    return 0;
+}
+
+static void block_add(struct log *log, uint32_t collection, uint32_t raw_len, uint32_t stored_len,
+                      uint32_t records, uint8_t codec)
+{
+    struct commit *c = log->gather;
+    uint32_t end = c->used + (uint32_t)block_span(stored_len);
+    uint32_t body_end = c->used + BLOCK_HEAD + stored_len;
+    KHO_ASSERT(c->block_count < LOG_COMMIT_BLOCKS && body_end <= c->buffer_bytes);
+    c->blocks[c->block_count++] =
+        (struct commit_block){.offset = c->used,
+                              .collection = collection,
+                              .raw_len = raw_len,
+                              .stored_len = stored_len,
+                              .records = records,
+                              .codec = codec,
+                              .hash = hash128(c->buffer + c->used + BLOCK_HEAD, stored_len)};
+    if (end > c->buffer_bytes)
+        end = c->buffer_bytes;
+    memset(c->buffer + body_end, 0, end - body_end);
+    c->used = end;
+}
+
+/* Packs the raw block into the gathering commit, whose buffer has room: gather_take saw to it. */
+static void raw_close(struct log *log)
+{
+    struct commit *c = log->gather;
+    uint8_t codec;
+    if (log->raw_records == 0)
+        return;
+    KHO_ASSERT(c->used + block_span(log->raw_used) <= c->buffer_bytes);
+    uint32_t stored = block_pack(log->raw, log->raw_used, c->buffer + c->used + BLOCK_HEAD, &codec);
+    block_add(log, log->raw_collection, log->raw_used, stored, log->raw_records, codec);
+    log->raw_used = 0;
+    log->raw_records = 0;
+}
+
+void log_cut(struct log *log)
+{
+    struct commit *c = log->gather;
+    if (c == NULL)
+        return;
+    raw_close(log);
+    log->gather = NULL;
+    c->state = COMMIT_READY;
+    queue_push(&log->ready, &c->link);
+}
+
+/* Puts the record's bytes into the gathering commit. */
+static int gather_take(struct log *log, const struct record *record)
+{
+    struct commit *c = log->gather;
+    uint32_t size = (uint32_t)record_size(record);
+    /* What is in the raw block, and this record as a block of its own, at worst. */
+    int error = gather_grow(log, block_span(BLOCK_RAW_MAX) + block_span(size));
+    if (error != 0)
+        return error;
+    if (log->raw_used + size > BLOCK_RAW_MAX)
+        raw_close(log);
+    if (size > BLOCK_RAW_MAX) {
+        record_encode(record, c->buffer + c->used + BLOCK_HEAD);
+        block_add(log, record->collection, size, size, 1, KHO_CODEC_NONE);
+        return 0;
+    }
+    if (log->raw_records == 0)
+        log->raw_collection = record->collection;
+    else if (log->raw_collection != record->collection)
+        log->raw_collection = 0;
+    record_encode(record, log->raw + log->raw_used);
+    log->raw_used += size;
+    log->raw_records++;
+    return 0;
+}
+
+int log_take(struct log *log, uint32_t partition, struct key_tag tag, const struct record *record,
+             bool reserved, struct kho_now now, uint64_t *ret_sequence)
+{
+    uint32_t size = (uint32_t)record_size(record);
+    int error = place_check(log, block_span(size) + BLOCK_ALIGN, 1);
+    if (error != 0)
+        return error;
+    if (log->gather != NULL && gather_full(log)) {
+        log_cut(log);
+        log_pump(log, false, now);
+    }
+    if (log->gather == NULL) {
+        if (queue_empty(&log->free))
+            return -EAGAIN;
+        gather_open(log);
+    }
+    struct commit *c = log->gather;
+    if (gather_take(log, record) != 0)
+        return log->flying_count > 0 ? -EAGAIN : KHO_EFULL;
+    /* Small records are in the block that will be packed next, large ones in the last closed. */
+    uint32_t block = c->block_count - (size > BLOCK_RAW_MAX);
+    c->entries[c->entry_count] = (struct pending){
+        .collection = record->collection,
+        .partition = partition,
+        .tag = tag,
+        .version = record->version,
+        .hash = record->hash,
+        .value_bytes = record->raw_len,
+        .block = (uint16_t)block,
+        .tombstone = record_is_tombstone(record),
+        .reserved = reserved,
+    };
+    pending_insert(log, c, c->entry_count++);
+    *ret_sequence = c->sequence;
+    return 0;
+}
+
+/* --- Starting --------------------------------------------------------------------------------- */
+
+static void switch_segment(struct log *log)
+{
+    struct manifest *manifest = &log->depot->manifest;
+    KHO_ASSERT(log->spare != LOG_NO_SEGMENT);
+    if (log->current != LOG_NO_SEGMENT) {
+        struct segment *old = manifest_segment(manifest, log->current);
+        old->end = log->position;
+        old->last_checksum = log->predecessor;
+    }
+    log->current = log->spare;
+    log->spare = LOG_NO_SEGMENT;
+    log->position = segment_start(manifest_segment(manifest, log->current)->alignment);
+}
+
+/* Chooses the place of a commit. False: no segment has room. */
+static bool choose_place(struct log *log, struct commit *c)
+{
+    struct manifest *manifest = &log->depot->manifest;
+    c->length = (uint32_t)kho_round_up(c->used, log->depot->options.alignment);
+    bool fits =
+        log->current != LOG_NO_SEGMENT && segment_fits(manifest_segment(manifest, log->current),
+                                                       log->position, c->length, c->entry_count);
+    if (!fits) {
+        if (log->spare == LOG_NO_SEGMENT)
+            return false;
+        const struct segment *spare = manifest_segment(manifest, log->spare);
+        if (!segment_fits(spare, segment_start(spare->alignment), c->length, c->entry_count))
+            return false;
+        switch_segment(log);
+    }
+    struct segment *segment = manifest_segment(manifest, log->current);
+    c->segment = log->current;
+    c->offset = log->position;
+    log->position += c->length;
+    segment->records += c->entry_count;
+    segment->last = c->sequence;
+    return true;
+}
+
+static struct kho_id encode_blocks(struct log *log, struct commit *c, uint64_t segment)
+{
+    struct kho_id heads_hash = {{0}};
+    for (uint32_t i = 0; i < c->block_count; i++) {
+        const struct commit_block *b = &c->blocks[i];
+        struct block_head head = {.sequence = c->sequence,
+                                  .segment = segment,
+                                  .offset = c->offset + b->offset,
+                                  .collection = b->collection,
+                                  .raw_len = b->raw_len,
+                                  .stored_len = b->stored_len,
+                                  .records = b->records,
+                                  .codec = b->codec,
+                                  .body_hash = b->hash};
+        block_head_encode(&head, &log->depot->manifest.identity, c->buffer + b->offset);
+        commit_hash_head(&heads_hash, c->buffer + b->offset);
+    }
+    return heads_hash;
+}
+
+static bool commit_start(struct log *log, struct commit *c, struct kho_now now)
+{
+    if (!choose_place(log, c))
+        return false;
+    const struct segment *segment = manifest_segment(&log->depot->manifest, c->segment);
+    KHO_ASSERT(c->length <= c->buffer_bytes);
+    memset(c->buffer + c->used, 0, c->length - c->used);
+    struct commit_head head = {.sequence = c->sequence,
+                               .segment = segment->id,
+                               .offset = c->offset,
+                               .durable = log->durable,
+                               .epoch = c->epoch,
+                               .written_ms = now.wall_ms,
+                               .blocks = c->block_count,
+                               .length = c->length,
+                               .records = c->entry_count,
+                               .predecessor = log->predecessor};
+    head.heads_hash = encode_blocks(log, c, segment->id);
+    /* The first sector holds the head, so it isn't zero whatever the fields are. */
+    head.zero_sectors = zero_sectors(c->buffer + SECTOR, c->length - SECTOR);
+    commit_head_encode(&head, &log->depot->manifest.identity, c->buffer, &log->predecessor);
+    c->state = COMMIT_FLYING;
+    queue_push(&log->flying, &c->link);
+    log->flying_count++;
+    c->op = (struct op){.flags = OP_WRITE_DURABLE,
+                        .file = segment->file,
+                        .conn = -1,
+                        .offset = c->offset,
+                        .data = c->buffer,
+                        .len = c->length};
+    depot_push(log->depot, &c->op, OP_WRITE, PURPOSE_COMMIT, c);
+    return true;
+}
+
+void log_pump(struct log *log, bool seal, struct kho_now now)
+{
+    while (!log->depot->read_only && log->flying_count < log->flying_max) {
+        if (queue_empty(&log->ready)) {
+            if (!seal || log->gather == NULL)
+                return;
+            log_cut(log);
+        }
+        struct commit *c = KHO_CONTAINER_OF(log->ready.next, struct commit, link);
+        queue_remove(&c->link);
+        if (!commit_start(log, c, now)) {
+            queue_push_front(&log->ready, &c->link);
+            return;
+        }
+    }
+}
+
+bool log_idle(const struct log *log)
+{
+    if (log->depot->read_only)
+        return queue_empty(&log->flying);
+    return queue_empty(&log->flying) && log->gather == NULL && queue_empty(&log->ready);
+}
+
+bool log_wants_mark(const struct log *log)
+{
+    return log_idle(log) && !log->depot->read_only && log->durable != log->marked;
+}
+
+void log_mark(struct log *log, struct kho_now now)
+{
+    KHO_ASSERT(log_wants_mark(log));
+    if (queue_empty(&log->free) || !place_for(log, COMMIT_HEAD, 0)) {
+        log->marked = log->durable; /* no room: the manifest will say it when the segment ends */
+        return;
+    }
+    gather_open(log);
+    log->marked = log->gather->sequence;
+    log_pump(log, true, now);
+}
+
+/* --- Landing ---------------------------------------------------------------------------------- */
+
+static void land_entry(struct log *log, const struct commit *c, const struct pending *p)
+{
+    struct index_entry old, entry = {.tag = p->tag,
+                                     .version = p->version,
+                                     .tombstone = p->tombstone,
+                                     .value_bytes = p->value_bytes};
+    const struct commit_block *b = &c->blocks[p->block];
+    bool there = index_get(log->index, p->collection, p->partition, p->tag, &old);
+    bool heals = there && old.place == PLACE_UNKNOWN;
+    int order = there ? version_compare(p->version, old.version) : 1;
+    if (order > 0 || (order == 0 && heals)) {
+        entry.place = place_encode(c->segment, c->offset + b->offset, BLOCK_HEAD + b->stored_len);
+        int error = index_put(log->index, p->collection, p->partition, &entry);
+        KHO_ASSERT(error == 0); /* reserved when it was taken, or a replacement */
+        if (heals && log->depot->values_unknown > 0)
+            log->depot->values_unknown--;
+    }
+    if (p->reserved)
+        index_unreserve(log->index, 1);
+}
+
+static void land(struct log *log, struct commit *c)
+{
+    for (uint32_t i = 0; i < c->entry_count; i++) {
+        struct pending *p = &c->entries[i];
+        if (p->dead)
+            continue;
+        pending_remove(log, p);
+        land_entry(log, c, p);
+    }
+    KHO_ASSERT(c->sequence > log->durable);
+    log->durable = c->sequence;
+    log->commits_landed++;
+    log->bytes_landed += c->length;
+    log->records_landed += c->entry_count;
+    queue_remove(&c->link);
+    log->flying_count--;
+    large_release(log, c);
+    c->state = COMMIT_FREE;
+    queue_push(&log->free, &c->link);
+}
+
+/* Segments behind the current one whose last commit has landed are sealed. */
+static void seal_segments(struct log *log)
+{
+    struct manifest *manifest = &log->depot->manifest;
+    for (uint32_t i = log->current; i-- > 0;) {
+        struct segment *s = manifest_segment(manifest, i);
+        if (s->sealed)
+            break;
+        if (s->last > log->durable)
+            continue;
+        s->sealed = true;
+        manifest->durable = log->durable;
+        log->depot->manifest_dirty = true;
+    }
+}
+
+void log_completed(struct log *log, struct op *op, struct kho_now now)
+{
+    struct commit *c = op->context;
+    KHO_ASSERT(c->state == COMMIT_FLYING && &c->op == op);
+    log->idle_since_ns = now.mono_ns;
+    if (op->result < 0 || (uint32_t)op->result != op->len) {
+        int error = op->result < 0 ? op->result : -EIO;
+        const struct segment *segment = manifest_segment(&log->depot->manifest, c->segment);
+        if (!log->depot->read_only)
+            depot_fail(log->depot, "a write to", segment->id, c->offset, error);
+        /* Neither it nor what is behind it can land any more; those before still may. */
+        while (!queue_empty(&log->flying)) {
+            struct commit *last = KHO_CONTAINER_OF(log->flying.prev, struct commit, link);
+            if (last->sequence < c->sequence)
+                break;
+            queue_remove(&last->link);
+            queue_push(&log->ready, &last->link);
+        }
+        return;
+    }
+    c->state = COMMIT_DONE;
+    while (!queue_empty(&log->flying)) {
+        struct commit *first = KHO_CONTAINER_OF(log->flying.next, struct commit, link);
+        if (first->state != COMMIT_DONE)
+            break;
+        land(log, first);
+    }
+    seal_segments(log);
+}
+
+/* --- Segments --------------------------------------------------------------------------------- */
+
+void log_give_segment(struct log *log, uint32_t slot)
+{
+    KHO_ASSERT(log->spare == LOG_NO_SEGMENT);
+    log->spare = slot;
+    if (log->current == LOG_NO_SEGMENT)
+        switch_segment(log);
+}
+
+bool log_wants_segment(const struct log *log)
+{
+    if (log->spare != LOG_NO_SEGMENT || log->depot->read_only)
+        return false;
+    if (log->current == LOG_NO_SEGMENT)
+        return true;
+    const struct segment *segment = manifest_segment(&log->depot->manifest, log->current);
+    return log->position >= segment->size / 8 || !queue_empty(&log->ready);
+}

@@ -1,0 +1,128 @@
+/* log.h: the append-only log of one shard: group commit, durability in order, keys in flight.
+ *
+ * A record is packed into the commit that gathers; the commit gets its sequence when it opens and
+ * its segment and offset when it is sealed. Commits are written at the same time and may complete
+ * in any order; they *land* in order: their records enter the index, and `durable` moves up (R1).
+ *
+ *     free -> gathering -> ready (waits for a place in flight, or a segment) -> flying -> landed
+ *
+ * Failure: a write that fails or is short makes the shard read-only (R4); neither that commit nor a
+ * later one lands any more. */
+#ifndef KHO_NODE_LOG_H
+#define KHO_NODE_LOG_H
+
+#include "depot.h"
+
+enum {
+    LOG_COMMIT_TARGET = 1 << 20, /* a commit with so many bytes takes no more records */
+    LOG_COMMIT_BUFFER = 3 << 19, /* room of the buffer that each commit keeps */
+    LOG_COMMIT_RECORDS = 4096,
+    LOG_COMMIT_BLOCKS = 1024,
+    LOG_SLOTS_MAX = 18, /* commits_max, one that gathers, one that is ready */
+    LOG_BUCKETS = 1 << 14
+};
+
+/* A record on its way: what the index will say once it lands. */
+struct pending {
+    uint32_t next; /* handle of the next one in its bucket, 0: none */
+    uint32_t collection, partition;
+    struct key_tag tag;
+    struct version version;
+    struct kho_id hash;
+    uint32_t value_bytes;
+    uint16_t block;
+    bool tombstone;
+    bool reserved; /* an index entry was reserved for it */
+    bool dead;     /* its partition was discarded meanwhile */
+};
+
+struct commit_block {
+    uint32_t offset; /* of its head in the commit */
+    uint32_t collection, raw_len, stored_len, records;
+    uint8_t codec;
+    struct kho_id hash;
+};
+
+enum commit_state { COMMIT_FREE, COMMIT_GATHERING, COMMIT_READY, COMMIT_FLYING, COMMIT_DONE };
+
+struct commit {
+    struct queue link;
+    uint8_t state;
+    uint32_t slot;
+    uint64_t sequence, epoch;
+    uint8_t *buffer; /* `base`, or a larger one for a large record */
+    uint32_t buffer_bytes;
+    uint32_t used; /* head and closed blocks */
+    uint8_t *base;
+    struct commit_block *blocks;
+    struct pending *entries;
+    uint32_t block_count, entry_count;
+    uint32_t segment; /* slot */
+    uint64_t offset;
+    uint32_t length;
+    struct op op;
+};
+
+struct log {
+    struct depot *depot;
+    struct index *index; /* set once there is a map */
+    struct commit *commits;
+    uint32_t slots, flying_max;
+    struct queue free, ready, flying; /* of commit.link; flying in order of sequence */
+    uint32_t flying_count;
+    struct commit *gather;
+    uint8_t *raw; /* the block that is being packed */
+    uint32_t raw_used, raw_records, raw_collection;
+    uint32_t *buckets; /* handles: slot * LOG_COMMIT_RECORDS + entry + 1 */
+    uint64_t sequence; /* the highest given to a commit */
+    uint64_t durable;
+    uint64_t marked; /* the log ends with a mark while this equals `durable` and nothing moves */
+    struct kho_id predecessor;
+    uint32_t current, spare; /* segment slots, or LOG_NO_SEGMENT */
+    uint64_t position;       /* in the current one */
+    uint64_t idle_since_ns;
+    uint64_t commits_landed, bytes_landed, records_landed;
+};
+#define LOG_NO_SEGMENT UINT32_MAX
+
+int log_init(struct log *log, struct depot *depot);
+void log_fini(struct log *log);
+
+/* What is known of a key from records in flight; the highest version of them. */
+struct log_look {
+    bool found;
+    bool same;          /* one of exactly the version asked for is in flight… */
+    bool same_conflict; /* …with another content hash */
+    struct version version;
+    uint64_t sequence;      /* of the commit with the highest version */
+    uint64_t same_sequence; /* of the one with the same version */
+};
+void log_look(const struct log *log, uint32_t collection, uint32_t partition, struct key_tag tag,
+              const struct record *record, struct log_look *ret_look);
+
+/* 0 if `records` records of `bytes` bytes could be taken now; -EAGAIN: later; KHO_ENOSPACE. */
+int log_room(const struct log *log, uint64_t bytes, uint32_t records);
+/* Takes a record. `reserved`: an index entry is reserved for it. Returns as log_room(), or
+ * KHO_EFULL (no memory for a large one, and nothing in flight would give some back). */
+int log_take(struct log *log, uint32_t partition, struct key_tag tag, const struct record *record,
+             bool reserved, struct kho_now now, uint64_t *ret_sequence);
+/* Closes the gathering commit: later records go to another one (a new epoch). */
+void log_cut(struct log *log);
+/* Starts what may start; `seal`: the gathering commit, too. */
+void log_pump(struct log *log, bool seal, struct kho_now now);
+/* True if nothing is gathering, ready or flying (a failed shard's commits don't count). */
+bool log_idle(const struct log *log);
+/* Idle, and something was written since the last mark. */
+bool log_wants_mark(const struct log *log);
+/* Writes an empty commit, if there is room for one. */
+void log_mark(struct log *log, struct kho_now now);
+/* A commit's write ended: lands what can land. */
+void log_completed(struct log *log, struct op *op, struct kho_now now);
+/* A made segment, its slot. */
+void log_give_segment(struct log *log, uint32_t slot);
+/* Another segment should be made now. */
+bool log_wants_segment(const struct log *log);
+/* Records in flight of a partition must not land. */
+void log_discard(struct log *log, uint32_t partition);
+
+#endif

@@ -1,0 +1,186 @@
+/* maker.c: makes the next segment, one step after the other (maker.h).
+ *
+ * No room on the disk (ENOSPC at any step) removes the temporary file again and sets
+ * depot.no_space: the log refuses what has no place before anything is taken, and store.c tries
+ * again when the disk has room. Any other failure of a write or sync is final for the shard (R4).
+ */
+#include "maker.h"
+
+enum {
+    STEP_IDLE,
+    STEP_OPEN,
+    STEP_ALLOCATE,
+    STEP_ZERO,
+    STEP_HEAD,
+    STEP_SYNC,
+    STEP_RENAME,
+    STEP_FOLDER,
+    STEP_CLOSE,
+    STEP_UNLINK
+};
+
+void maker_init(struct maker *maker, struct depot *depot)
+{
+    *maker = (struct maker){.depot = depot};
+}
+
+static void buffer_release(struct maker *maker)
+{
+    world_release(maker->depot->world, maker->buffer, SEGMENT_UNIT);
+    maker->buffer = NULL;
+}
+
+void maker_fini(struct maker *maker)
+{
+    if (maker->depot != NULL)
+        buffer_release(maker);
+}
+
+static void push(struct maker *maker, uint8_t step, enum op_kind kind)
+{
+    struct op *op = &maker->op;
+    bool final = step == STEP_FOLDER;
+    *op = (struct op){
+        .file = maker->file,
+        .conn = -1,
+        .name = {.kind = FILE_SEGMENT, .temporary = !final, .id = maker->id},
+    };
+    maker->step = step;
+    if (kind == OP_OPEN)
+        op->flags = OP_OPEN_CREATE | OP_OPEN_DIRECT;
+    if (kind == OP_WRITE) {
+        op->data = maker->buffer;
+        op->len = SEGMENT_UNIT;
+        op->offset = maker->zeroed;
+    }
+    if (step == STEP_ALLOCATE) {
+        uint64_t size = maker->depot->options.segment_bytes;
+        KHO_ASSERT(size <= UINT32_MAX);
+        op->len = (uint32_t)size;
+    }
+    depot_push(maker->depot, op, kind, PURPOSE_MAKE, maker);
+}
+
+void maker_start(struct maker *maker)
+{
+    struct depot *depot = maker->depot;
+    KHO_ASSERT(!maker_busy(maker) && !maker->made);
+    if (depot->manifest.segments.count >= 1u << 20 ||
+        (maker->buffer = world_allocate(depot->world, SEGMENT_UNIT, depot->options.alignment)) ==
+            NULL)
+        return;
+    memset(maker->buffer, 0, SEGMENT_UNIT);
+    maker->id = depot->manifest.next_segment++;
+    maker->file = depot->file_next++;
+    maker->zeroed = 0;
+    maker->error = 0;
+    push(maker, STEP_OPEN, OP_OPEN);
+}
+
+/* Ends an attempt: closes the handle if it was opened, then removes the file. */
+static void abandon(struct maker *maker, int error)
+{
+    struct depot *depot = maker->depot;
+    uint8_t step = maker->step;
+    maker->error = error;
+    if (error == -ENOSPC) {
+        if (!depot->space_told)
+            world_event(depot->world, EVENT_WARNING,
+                        "no room for segment-%016llx of %llu bytes: writes are refused until the "
+                        "disk has room",
+                        (unsigned long long)maker->id,
+                        (unsigned long long)depot->options.segment_bytes);
+        depot->no_space = true;
+        depot->space_told = true;
+    } else if (error != 0 && !depot->read_only) {
+        depot_fail(depot, "making", maker->id, maker->zeroed, error);
+    }
+    if (step == STEP_OPEN) {
+        buffer_release(maker);
+        maker->step = STEP_IDLE;
+        return;
+    }
+    push(maker, STEP_CLOSE, OP_CLOSE_FILE);
+}
+
+static void head_write(struct maker *maker, struct kho_now now)
+{
+    struct depot *depot = maker->depot;
+    struct segment_head head = {.segment = maker->id,
+                                .size = depot->options.segment_bytes,
+                                .created_ms = now.wall_ms,
+                                .alignment = depot->options.alignment};
+    maker->zeroed = 0;
+    segment_head_encode(&head, &depot->manifest.identity, maker->buffer);
+    push(maker, STEP_HEAD, OP_WRITE);
+}
+
+static void step_after_close(struct maker *maker)
+{
+    if (maker->step == STEP_CLOSE && !maker->stopping) {
+        push(maker, STEP_UNLINK, OP_UNLINK);
+        return;
+    }
+    buffer_release(maker);
+    maker->step = STEP_IDLE;
+}
+
+bool maker_completed(struct maker *maker, struct op *op, struct kho_now now,
+                     struct segment *ret_segment)
+{
+    struct depot *depot = maker->depot;
+    KHO_ASSERT(op == &maker->op && maker_busy(maker));
+    if (maker->step == STEP_CLOSE || maker->step == STEP_UNLINK) {
+        step_after_close(maker);
+        return false;
+    }
+    int error = op->result < 0 ? op->result : 0;
+    if (error == 0 && op->kind == OP_WRITE && (uint32_t)op->result != op->len)
+        error = -EIO;
+    if (error != 0 || maker->stopping) {
+        abandon(maker, error);
+        return false;
+    }
+    switch (maker->step) {
+    case STEP_OPEN:
+        push(maker, STEP_ALLOCATE, OP_ALLOCATE);
+        return false;
+    case STEP_ALLOCATE:
+        push(maker, STEP_ZERO, OP_WRITE);
+        return false;
+    case STEP_ZERO:
+        maker->zeroed += SEGMENT_UNIT;
+        if (maker->zeroed < depot->options.segment_bytes)
+            push(maker, STEP_ZERO, OP_WRITE);
+        else
+            head_write(maker, now);
+        return false;
+    case STEP_HEAD:
+        push(maker, STEP_SYNC, OP_SYNC);
+        return false;
+    case STEP_SYNC:
+        push(maker, STEP_RENAME, OP_RENAME);
+        return false;
+    case STEP_RENAME:
+        push(maker, STEP_FOLDER, OP_SYNC_FOLDER);
+        return false;
+    default:
+        KHO_ASSERT(maker->step == STEP_FOLDER);
+    }
+    buffer_release(maker);
+    maker->step = STEP_IDLE;
+    *ret_segment = (struct segment){
+        .id = maker->id,
+        .size = depot->options.segment_bytes,
+        .alignment = depot->options.alignment,
+        .end = segment_start(depot->options.alignment),
+        .file = maker->file,
+        .open = true,
+    };
+    return true;
+}
+
+void maker_stop(struct maker *maker)
+{
+    maker->stopping = true;
+}

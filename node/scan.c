@@ -1,0 +1,502 @@
+/* scan.c: the survey and the scan of the log at a start (scan.h).
+ *
+ * Both walk a segment commit by commit; where none begins, they go on in steps of the alignment
+ * until the next valid head of this segment, and remember the gap and whether it was all zeros. Of
+ * a commit that counts, all blocks are checked; in one that is damaged the good blocks count, and
+ * heads behind a broken one are searched in steps of 64 bytes.
+ *
+ * It gives up where it would have to guess: no memory for the index or for an episode. */
+#include "scan.h"
+
+#include "place.h"
+
+#define NO_GAP UINT64_MAX
+
+/* --- Life ------------------------------------------------------------------------------------- */
+
+int scan_init(struct scan *scan, struct depot *depot)
+{
+    *scan = (struct scan){.depot = depot, .gap = NO_GAP};
+    window_init(&scan->window, depot);
+    scan->scratch = world_allocate(depot->world, BLOCK_RAW_MAX, 0);
+    scan->since = world_allocate(depot->world, KHO_PARTITIONS_MAX * sizeof *scan->since, 0);
+    return scan->scratch != NULL && scan->since != NULL ? 0 : -ENOMEM;
+}
+
+void scan_fini(struct scan *scan)
+{
+    if (scan->depot == NULL)
+        return;
+    window_fini(&scan->window);
+    world_release(scan->depot->world, scan->scratch, BLOCK_RAW_MAX);
+    world_release(scan->depot->world, scan->since, KHO_PARTITIONS_MAX * sizeof *scan->since);
+    scan->depot = NULL;
+}
+
+static struct segment *slot_segment(const struct scan *scan, uint32_t slot)
+{
+    return manifest_segment(&scan->depot->manifest, slot);
+}
+static uint32_t slot_count(const struct scan *scan)
+{
+    return scan->depot->manifest.segments.count;
+}
+
+void scan_start(struct scan *scan, struct kho_now now)
+{
+    scan->now = now;
+    scan->surveying = true;
+    scan->durable = scan->depot->manifest.durable;
+    for (uint32_t i = 0; i < slot_count(scan); i++) {
+        const struct segment *s = slot_segment(scan, i);
+        if (s->sealed)
+            scan->durable = kho_max(scan->durable, s->last);
+        scan->total_bytes += s->sealed ? s->end : 2 * s->size;
+    }
+    scan->highest = scan->durable;
+    for (uint32_t p = 0; p < scan->depot->map.partitions; p++)
+        scan->since[p] = depot_since(scan->depot, &scan->depot->map, p);
+}
+
+static void slot_begin(struct scan *scan, uint64_t limit)
+{
+    const struct segment *s = slot_segment(scan, scan->slot);
+    window_open(&scan->window, s->file, s->size);
+    scan->position = segment_start(s->alignment);
+    scan->limit = limit;
+    scan->gap = NO_GAP;
+    scan->gap_dirty = false;
+    scan->begun = true;
+    scan->headed = false;
+}
+
+static void slot_next(struct scan *scan)
+{
+    scan->slot++;
+    scan->begun = false;
+}
+
+/* A valid head of this segment at the position. */
+static bool head_at(const struct scan *scan, const uint8_t *bytes, struct commit_head *ret_head,
+                    struct kho_id *ret_checksum)
+{
+    const struct segment *s = slot_segment(scan, scan->slot);
+    if (commit_head_decode(bytes, &scan->depot->manifest.identity, ret_head, ret_checksum) != 0)
+        return false;
+    return ret_head->segment == s->id && ret_head->offset == scan->position &&
+           ret_head->length % s->alignment == 0 && scan->position + ret_head->length <= scan->limit;
+}
+
+/* --- Survey ----------------------------------------------------------------------------------- */
+
+/* One step; 1: a read is under way, 0: go on. */
+static int survey_step(struct scan *scan)
+{
+    struct commit_head head;
+    struct kho_id checksum;
+    const uint8_t *bytes;
+    struct segment *s = slot_segment(scan, scan->slot);
+    if (s->sealed || !s->open) {
+        slot_next(scan);
+        return 0;
+    }
+    if (!scan->begun)
+        slot_begin(scan, s->size);
+    if (scan->position >= scan->limit) {
+        slot_next(scan);
+        return 0;
+    }
+    int there = window_need(&scan->window, scan->position, s->alignment, &bytes);
+    if (there != 1)
+        return there == 0 ? 1 : there;
+    if (head_at(scan, bytes, &head, &checksum)) {
+        s->touched = true;
+        scan->durable = kho_max(scan->durable, head.durable);
+        scan->highest = kho_max(scan->highest, head.sequence);
+        scan->position += head.length;
+    } else {
+        s->touched = s->touched || !all_zero(bytes, s->alignment);
+        scan->position += s->alignment;
+    }
+    return 0;
+}
+
+/* --- Damage ----------------------------------------------------------------------------------- */
+
+/* Rot: noted, with an episode of the whole shard, unless it is known. */
+static int rot(struct scan *scan, uint64_t offset, uint64_t length, const char *what)
+{
+    struct depot *depot = scan->depot;
+    const struct segment *s = slot_segment(scan, scan->slot);
+    if (manifest_damage_known(&depot->manifest, s->id, offset, kho_min(length, BLOCK_HEAD)))
+        return 0;
+    uint64_t episode;
+    int error = depot_open_everywhere(depot, &depot->map, WIRE_EPISODE_ROT, scan->now, &episode);
+    if (error != 0)
+        return error;
+    struct damage damage = {.segment = s->id,
+                            .offset = offset,
+                            .length = length,
+                            .episode = episode,
+                            .found_ms = scan->now.wall_ms};
+    manifest_add_damage(&depot->manifest, &damage);
+    /* A line for each of thousands would hide the rest of the log. */
+    if (scan->damages++ < 16)
+        world_event(depot->world, EVENT_ERROR,
+                    "segment-%016llx offset %llu: %s that was durable is damaged; all partitions "
+                    "answer unknown until 'kho repair' closes the episode",
+                    (unsigned long long)s->id, (unsigned long long)offset, what);
+    return 0;
+}
+
+/* Ends the log here: the segment is sealed behind its last whole commit, and what follows is
+ * dropped. */
+static int cut(struct scan *scan, uint64_t position, bool torn)
+{
+    uint64_t episode;
+    struct depot *depot = scan->depot;
+    struct segment *s = slot_segment(scan, scan->slot);
+    scan->cut = true;
+    s->sealed = true;
+    s->end = position;
+    s->last = scan->highest;
+    s->last_checksum = scan->predecessor;
+    depot->manifest_dirty = true;
+    world_event(depot->world, torn ? EVENT_INFO : EVENT_WARNING,
+                torn ? "segment-%016llx offset %llu: a commit that was never finished is dropped"
+                     : "segment-%016llx offset %llu: the log ends with bytes that are neither a "
+                       "whole commit nor a plainly torn one; the shard is suspect until 'kho "
+                       "repair' closes the episode",
+                (unsigned long long)s->id, (unsigned long long)position);
+    slot_next(scan);
+    return torn ? 0
+                : depot_open_everywhere(depot, &depot->map, WIRE_EPISODE_SUSPECT, scan->now,
+                                        &episode);
+}
+
+/* --- Records ---------------------------------------------------------------------------------- */
+
+static int record_enter(struct scan *scan, const struct record *r, uint64_t epoch, uint64_t place)
+{
+    struct depot *depot = scan->depot;
+    struct key_hash hash = key_hash(r->collection, r->key, r->key_len, depot->map.seed);
+    uint32_t partition = depot_partition(depot, r, hash);
+    struct index_entry old, entry = {.tag = key_tag(hash),
+                                     .version = r->version,
+                                     .tombstone = record_is_tombstone(r),
+                                     .place = place,
+                                     .value_bytes = r->raw_len};
+    scan->records++;
+    /* R5: what a former replica held before it became one again is discarded. */
+    if (epoch < scan->since[partition])
+        return 0;
+    if (index_get(depot->index, r->collection, partition, entry.tag, &old) &&
+        version_compare(old.version, entry.version) > 0)
+        return 0;
+    /* An equal version further on heals one that is damaged here. */
+    return index_put(depot->index, r->collection, partition, &entry);
+}
+
+static int block_enter(struct scan *scan, const struct commit_head *commit,
+                       const struct block_head *block, const uint8_t *body)
+{
+    const uint8_t *raw = body;
+    uint64_t place = place_encode(scan->slot, block->offset, BLOCK_HEAD + block->stored_len);
+    uint32_t offset = 0, count = 0;
+    struct record r;
+    int more = 1;
+    if (block->codec != KHO_CODEC_NONE) {
+        if (block_unpack(block, body, scan->scratch) != 0)
+            return rot(scan, block->offset, BLOCK_HEAD + block->stored_len, "a block");
+        raw = scan->scratch;
+    }
+    while ((more = block_next(raw, block->raw_len, &offset, &r)) == 1) {
+        int error = record_enter(scan, &r, commit->epoch, place);
+        if (error != 0)
+            return error;
+        count++;
+    }
+    if (more < 0 || count != block->records)
+        return rot(scan, block->offset, BLOCK_HEAD + block->stored_len, "a block");
+    return 0;
+}
+
+/* The next block head from *offset on, in steps of 64. False: none. */
+static bool block_search(const struct scan *scan, const uint8_t *bytes,
+                         const struct commit_head *commit, uint32_t *offset)
+{
+    for (uint32_t at = *offset + BLOCK_ALIGN; at + BLOCK_HEAD <= commit->length;
+         at += BLOCK_ALIGN) {
+        struct block_head block;
+        uint32_t next = at;
+        if (commit_next_block(bytes, commit, &scan->depot->manifest.identity, &next, &block) == 1) {
+            *offset = at;
+            return true;
+        }
+    }
+    return false;
+}
+
+/* Enters the good blocks of a commit; in one that counts though it is damaged, the bad ones are
+ * noted. */
+static int commit_enter(struct scan *scan, const uint8_t *bytes, const struct commit_head *commit)
+{
+    uint32_t offset = COMMIT_HEAD, at, found = 0;
+    int error = 0;
+    while (error == 0 && found < commit->blocks) {
+        struct block_head block;
+        at = offset;
+        if (commit_next_block(bytes, commit, &scan->depot->manifest.identity, &offset, &block) !=
+            1) {
+            bool more = block_search(scan, bytes, commit, &offset);
+            uint32_t end = more ? offset : commit->length;
+            error = rot(scan, commit->offset + at, end - at, "a block's head");
+            if (error != 0 || !more)
+                return error;
+            /* At least one block is gone with the gap. */
+            found++;
+            continue;
+        }
+        const uint8_t *body = bytes + at + BLOCK_HEAD;
+        found++;
+        if (block_body_matches(&block, body))
+            error = block_enter(scan, commit, &block, body);
+        else
+            error = rot(scan, block.offset, BLOCK_HEAD + block.stored_len, "a block");
+    }
+    return error;
+}
+
+/* --- Scan ------------------------------------------------------------------------------------- */
+
+static void accept(struct scan *scan, const struct commit_head *head, struct kho_id checksum)
+{
+    slot_segment(scan, scan->slot)->records += head->records;
+    scan->expected = head->sequence + 1;
+    scan->predecessor = checksum;
+    scan->last_empty = head->blocks == 0;
+    scan->position += head->length;
+    scan->gap = NO_GAP;
+    scan->gap_dirty = false;
+}
+
+/* A valid head was found at the position: does it continue what is before it? 1: yes, or after rot;
+ * 0: the log was cut; or an error. */
+static int continues(struct scan *scan, const struct commit_head *head)
+{
+    uint64_t from = scan->gap != NO_GAP ? scan->gap : scan->position;
+    bool chained =
+        head->sequence == scan->expected && kho_id_equal(&head->predecessor, &scan->predecessor);
+    if (chained && scan->gap == NO_GAP)
+        return 1;
+    if (!chained && scan->expected > scan->durable) {
+        bool torn = head->sequence > scan->expected && !scan->gap_dirty;
+        int error = cut(scan, from, torn);
+        return error != 0 ? error : 0;
+    }
+    if (chained && !scan->gap_dirty)
+        return 1;
+    int error = rot(scan, from, kho_max(scan->position - from, SECTOR), "a commit");
+    return error != 0 ? error : 1;
+}
+
+static int commit_scan(struct scan *scan, const struct commit_head *head, struct kho_id checksum)
+{
+    struct commit_check check;
+    const uint8_t *bytes;
+    int there = window_need(&scan->window, scan->position, head->length, &bytes);
+    if (there != 1)
+        return there == 0 ? 1 : there;
+    int go_on = continues(scan, head);
+    if (go_on != 1)
+        return go_on;
+    commit_check(bytes, head, &scan->depot->manifest.identity, &check);
+    if (!check.whole && head->sequence > scan->durable)
+        return cut(scan, scan->gap != NO_GAP ? scan->gap : scan->position, check.torn);
+    if (!check.padding)
+        world_event(scan->depot->world, EVENT_WARNING,
+                    "segment-%016llx offset %llu: bytes between the blocks of a commit changed; "
+                    "no record is hit, but the disk loses bits",
+                    (unsigned long long)head->segment, (unsigned long long)head->offset);
+    int error = commit_enter(scan, bytes, head);
+    if (error == 0)
+        accept(scan, head, checksum);
+    return error;
+}
+
+/* The end of a segment whose commits were followed. */
+static int segment_end(struct scan *scan)
+{
+    struct segment *s = slot_segment(scan, scan->slot);
+    uint64_t end = scan->gap != NO_GAP ? scan->gap : scan->limit;
+    int error = 0;
+    if (s->sealed) {
+        if (end < scan->limit)
+            error = rot(scan, end, scan->limit - end, "the end of a segment");
+        scan->expected = s->last + 1;
+        scan->predecessor = s->last_checksum;
+    } else if (scan->gap != NO_GAP && scan->gap_dirty && scan->expected > scan->durable) {
+        return cut(scan, end, false);
+    } else {
+        s->end = end;
+        s->last = scan->expected - 1;
+        s->last_checksum = scan->predecessor;
+        if (scan->gap != NO_GAP && scan->gap_dirty) {
+            error = rot(scan, end, scan->limit - end, "the end of the log");
+            s->sealed = true;
+        }
+    }
+    slot_next(scan);
+    return error;
+}
+
+/* A segment whose file is gone or another's. */
+static int segment_missing(struct scan *scan)
+{
+    struct segment *s = slot_segment(scan, scan->slot);
+    int error = rot(scan, 0, DAMAGE_TO_END, "a whole segment file");
+    if (s->sealed) {
+        scan->expected = s->last + 1;
+        scan->predecessor = s->last_checksum;
+    } else {
+        scan->missing = true;
+        s->sealed = true;
+        s->end = segment_start(s->alignment);
+        s->last = scan->expected - 1;
+        s->last_checksum = scan->predecessor;
+        scan->depot->manifest_dirty = true;
+    }
+    slot_next(scan);
+    return error;
+}
+
+/* The head of a segment: its damage hurts nothing, another's identity means another file. */
+static int segment_begin(struct scan *scan)
+{
+    struct segment_head head;
+    struct depot *depot = scan->depot;
+    struct segment *s = slot_segment(scan, scan->slot);
+    const uint8_t *bytes;
+    if (!scan->begun)
+        slot_begin(scan, s->sealed ? s->end : s->size);
+    int there = window_need(&scan->window, 0, SEGMENT_HEAD, &bytes);
+    if (there != 1)
+        return there == 0 ? 1 : there;
+    int error = segment_head_decode(bytes, &depot->manifest.identity, &head);
+    if (error == KHO_ECLUSTER || error == KHO_EINCARNATION || error == KHO_ESHARD ||
+        (error == 0 && head.segment != s->id)) {
+        world_event(depot->world, EVENT_ERROR,
+                    "segment-%016llx is another folder's or shard's file: put its own back, or "
+                    "have it repaired",
+                    (unsigned long long)s->id);
+        s->open = false;
+        return 0;
+    }
+    if (error != 0)
+        world_event(depot->world, EVENT_WARNING,
+                    "segment-%016llx offset 0: the head is damaged; its commits name themselves",
+                    (unsigned long long)s->id);
+    scan->headed = true;
+    return 0;
+}
+
+/* What follows a cut: used segments are sealed as they are, untouched ones stay spare. */
+static void segment_skip(struct scan *scan)
+{
+    struct segment *s = slot_segment(scan, scan->slot);
+    if (!s->sealed && s->touched) {
+        s->sealed = true;
+        s->end = segment_start(s->alignment);
+        s->last = scan->highest;
+        s->last_checksum = scan->predecessor;
+    }
+    slot_next(scan);
+}
+
+static int scan_step(struct scan *scan)
+{
+    struct commit_head head;
+    struct kho_id checksum;
+    const uint8_t *bytes;
+    const struct segment *s = slot_segment(scan, scan->slot);
+    if (scan->cut) {
+        segment_skip(scan);
+        return 0;
+    }
+    if (!s->open)
+        return segment_missing(scan);
+    if (!scan->begun || !scan->headed)
+        return segment_begin(scan);
+    if (scan->position >= scan->limit)
+        return segment_end(scan);
+    int there = window_need(&scan->window, scan->position, s->alignment, &bytes);
+    if (there != 1)
+        return there == 0 ? 1 : there;
+    if (head_at(scan, bytes, &head, &checksum) && head.sequence >= scan->expected)
+        return commit_scan(scan, &head, checksum);
+    if (scan->gap == NO_GAP)
+        scan->gap = scan->position;
+    scan->gap_dirty = scan->gap_dirty || !all_zero(bytes, s->alignment);
+    scan->position += s->alignment;
+    return 0;
+}
+
+/* The last slot that holds or held something, or UINT32_MAX. */
+static uint32_t tail_slot(const struct scan *scan)
+{
+    uint32_t slot = slot_count(scan);
+    while (slot-- > 0)
+        if (slot_segment(scan, slot)->touched || slot_segment(scan, slot)->sealed)
+            return slot;
+    return slot_count(scan) > 0 ? 0 : UINT32_MAX;
+}
+
+/* What was known to be durable and wasn't found anywhere is lost. A sealed tail accounts for all
+ * sequences that were ever seen, so that none is given twice. */
+static int scan_finish(struct scan *scan)
+{
+    uint32_t tail = tail_slot(scan);
+    int error = 0;
+    scan->finished = true;
+    if (tail == UINT32_MAX)
+        return 0;
+    struct segment *s = slot_segment(scan, tail);
+    if (!scan->cut && scan->expected <= scan->durable) {
+        scan->slot = tail;
+        error = rot(scan, s->end, DAMAGE_TO_END - s->end, "the end of the log");
+        s->sealed = true;
+    }
+    if (scan->missing) {
+        /* How far the log went is unknown: skip what it can't have reached. */
+        scan->highest += 1ull << 32;
+        for (uint32_t i = 0; i < slot_count(scan); i++)
+            slot_segment(scan, i)->sealed |= slot_segment(scan, i)->touched;
+    }
+    if (s->sealed && s->last < scan->highest) {
+        s->last = scan->highest;
+        scan->depot->manifest_dirty = true;
+    }
+    return error;
+}
+
+int scan_run(struct scan *scan, struct kho_now now)
+{
+    scan->now = now;
+    while (!scan->finished) {
+        int state;
+        if (scan->slot < slot_count(scan)) {
+            state = scan->surveying ? survey_step(scan) : scan_step(scan);
+        } else if (scan->surveying) {
+            scan->surveying = false;
+            scan->slot = 0;
+            scan->begun = false;
+            scan->expected = 1;
+            state = 0;
+        } else {
+            state = scan_finish(scan);
+        }
+        if (state != 0)
+            return state;
+    }
+    return 0;
+}
