@@ -244,14 +244,16 @@ void conn_fini(struct conn *conn)
 
 /* --- Bytes kept ------------------------------------------------------------------------------- */
 
-/* The frame whose first bytes are kept tells how much it needs; more comes only while reading
- * pauses. */
+/* The frame whose first bytes are kept tells how much it needs; but a peer that only says so gets
+ * no more than twice what it has sent. More than a frame comes only while reading pauses. */
 static uint32_t conn_input_wanted(const struct conn *conn, const uint8_t *bytes, size_t len)
 {
     uint32_t total = conn->input_len + (uint32_t)len;
     const uint8_t *first = conn->input_len > 0 ? conn_held(conn) : bytes;
     int frame = wire_frame_length(first, conn->input_len > 0 ? conn->input_len : len);
-    uint32_t wanted = frame > 0 && (uint32_t)frame > total ? (uint32_t)frame : total;
+    uint32_t wanted = total;
+    if (frame > 0 && (uint32_t)frame > total)
+        wanted = (uint32_t)kho_min((uint32_t)frame, (uint64_t)total * 2);
     return (uint32_t)kho_round_up(wanted, CONN_INPUT_STEP);
 }
 
@@ -403,25 +405,32 @@ void conn_owes(struct conn *conn)
         host->sweep_at_ns = host->now.mono_ns + CONN_SWEEP_NS;
 }
 
+/* What the peer is waited for, as a person reads it; NULL: nothing, or only for ourselves. */
+static const char *conn_owed(const struct conn *conn)
+{
+    bool partial = conn->input_len > 0 || !queue_empty(&conn->assemblies);
+    if (conn->unsent > 0)
+        return "answers waited for it";
+    if (conn->waiting == CONN_WAIT_NOTHING && partial)
+        return "a message of its was incomplete";
+    /* Its own incomplete value may be part of what is used up. */
+    if (conn->waiting == CONN_WAIT_SHARE)
+        return "there was no memory for its next message";
+    return NULL;
+}
+
 bool conn_sweep(struct conn *conn)
 {
     if (conn->phase != CONN_OPEN && conn->phase != CONN_DRAINING)
         return false;
-    bool peer_sends = conn->waiting == CONN_WAIT_NOTHING &&
-                      (conn->input_len > 0 || !queue_empty(&conn->assemblies));
-    if (!peer_sends && conn->unsent == 0 && conn->phase == CONN_OPEN) {
-        /* What waits for us is looked at again when it doesn't. */
-        return conn->input_len > 0 || !queue_empty(&conn->assemblies);
-    }
-    /* Requests in flight keep a draining connection: they end by themselves. */
-    bool stalled = peer_sends || conn->unsent > 0;
-    if (stalled && conn->host->now.mono_ns - conn->progress_ns > CONN_STALL_NS) {
-        world_event(conn->host->world, EVENT_WARNING,
-                    "connection %d: closed, its client has moved nothing for %u s while %s",
-                    (int)conn->handle, (unsigned)(CONN_STALL_NS / 1000000000u),
-                    peer_sends ? "a message of its was incomplete" : "answers waited for it");
-        conn_abort(conn);
-        return false;
-    }
-    return true;
+    const char *owed = conn_owed(conn);
+    if (owed == NULL)
+        return conn->phase == CONN_DRAINING || conn->waiting != CONN_WAIT_NOTHING;
+    if (conn->host->now.mono_ns - conn->progress_ns <= CONN_STALL_NS)
+        return true;
+    world_event(conn->host->world, EVENT_WARNING,
+                "connection %d: closed, its client has moved nothing for %u s while %s",
+                (int)conn->handle, (unsigned)(CONN_STALL_NS / 1000000000u), owed);
+    conn_abort(conn);
+    return false;
 }

@@ -18,7 +18,7 @@ enum {
     CONN_FRAMES_MAX = 256,     /* requests in flight */
     CONN_BYTES_MAX = 8 << 20,  /* bytes of those requests */
     CONN_UNSENT_MAX = 1 << 20, /* answers written and not sent, before reading pauses */
-    CONN_HELD_MAX = 4 << 20    /* bytes that the driver still delivers after a stop */
+    CONN_HELD_MAX = 1 << 20    /* bytes that the driver still delivers after a stop */
 };
 
 enum conn_phase { CONN_FREE = 0, CONN_OPEN, CONN_DRAINING, CONN_CLOSING };

@@ -145,8 +145,9 @@ static uint8_t serve_flags(uint8_t type)
 {
     switch (type) {
     case WIRE_WRITE:
-    case WIRE_WRITE_LARGE:
         return KHO_FRAME_COPY;
+    case WIRE_WRITE_LARGE:
+        return KHO_FRAME_COPY | KHO_FRAME_MORE;
     case WIRE_DATA:
         return KHO_FRAME_MORE | KHO_FRAME_LAST_DATA;
     default:

@@ -105,6 +105,9 @@ void slot_end(struct read_slot *slot)
 void serve_ready(struct conn *conn)
 {
     bool work = !queue_empty(&conn->jobs) || conn->large != NULL;
+    /* A large value holds a slot: it goes on even while the connection's jobs are starved. */
+    if (conn->large != NULL)
+        queue_remove(&conn->work);
     if (work && queue_empty(&conn->work))
         queue_push(&serve_of(conn)->work, &conn->work);
 }

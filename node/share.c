@@ -9,7 +9,7 @@
 
 /* A quarter of the shard's memory, within these: the least holds one value of 16 MiB on its way in
  * beside some hundred connections; more than the most helps nobody. */
-static const uint64_t SHARE_MIN = 26u << 20, SHARE_MAX = 256u << 20;
+static const uint64_t SHARE_MIN = 22u << 20, SHARE_MAX = 256u << 20;
 static const uint32_t SHARE_SPARE_MAX[SHARE_BUFFER_KINDS] = {64, 32, 4};
 static const uint32_t SHARE_SIZES[SHARE_BUFFER_KINDS] = {SHARE_BUFFER_SMALL, SHARE_BUFFER_MIDDLE,
                                                          SHARE_BUFFER_LARGE};

@@ -304,6 +304,29 @@ static void test_silent_client(void **state)
     serving_destroy(s);
 }
 
+/* Clients that announce the largest message and send its beginning only cost what they sent. */
+static void test_announced_only(void **state)
+{
+    (void)state;
+    struct serving *s = serving_ready();
+    for (int32_t c = 1; c < SERVING_CONNS; c++) {
+        serving_connect(s, c);
+        frame_begin(&frame);
+        frame.len = KHO_FRAME_MAX;
+        frame_seal(s, &frame, WIRE_WRITE, 0);
+        for (uint32_t at = 0; at < 3000; at += 1000)
+            serving_deliver(s, c, frame.bytes + at, 1000);
+        serving_turn(s);
+        assert_true(s->conns[c].open);
+    }
+    serving_put(s, 0, "key-1", 100, "v", 1);
+    for (uint32_t at = 3000; at < KHO_FRAME_MAX; at += 1000)
+        serving_deliver(s, 1, frame.bytes + at, kho_min(1000, KHO_FRAME_MAX - at));
+    serving_turn(s);
+    assert_true(s->conns[1].closed); /* whole now, and no records in it */
+    serving_destroy(s);
+}
+
 /* A connection that breaks with requests of all kinds in flight frees everything when they end, and
  * its handle isn't closed before. */
 static void test_break_in_flight(void **state)
@@ -421,6 +444,7 @@ int main(void)
         cmocka_unit_test(test_too_many_in_flight),
         cmocka_unit_test(test_slow_client),
         cmocka_unit_test(test_silent_client),
+        cmocka_unit_test(test_announced_only),
         cmocka_unit_test(test_break_in_flight),
         cmocka_unit_test(test_stop),
         cmocka_unit_test(test_stop_slow_client),
