@@ -316,6 +316,11 @@ static bool feed(struct splitter *s, const void *bytes, size_t len)
     return true;
 }
 
+static bool same_bytes(const uint8_t *a, size_t a_len, const uint8_t *b, size_t b_len)
+{
+    return a_len == b_len && (a_len == 0 || memcmp(a, b, a_len) == 0);
+}
+
 enum format_fit format_fit(struct splitter *s, const struct format_record *record)
 {
     splitter_reset(s);
@@ -331,11 +336,10 @@ enum format_fit format_fit(struct splitter *s, const struct format_record *recor
     struct format_record got;
     if (splitter_next(s, &got) != 1)
         return FORMAT_UNFIT;
-    if (got.value_len != record->value_len ||
-        (got.value_len > 0 && memcmp(got.value, record->value, got.value_len) != 0))
+    if (!same_bytes(got.value, got.value_len, record->value, record->value_len))
         return FORMAT_UNFIT;
     if (s->options.format == &format_lines)
         return FORMAT_FITS; /* its keys are places in a file, not a part of it */
-    bool same = got.key_len == record->key_len && memcmp(got.key, record->key, got.key_len) == 0;
-    return same ? FORMAT_FITS : FORMAT_OTHER_KEY;
+    return same_bytes(got.key, got.key_len, record->key, record->key_len) ? FORMAT_FITS
+                                                                          : FORMAT_OTHER_KEY;
 }

@@ -36,22 +36,48 @@ const struct local_node *local_find(const struct local *local, const char *name)
     return NULL;
 }
 
+/* The text behind "word " in a line, or NULL: it is another line. */
+static const char *text_behind(const char *line, const char *word)
+{
+    size_t len = strlen(word);
+    return strncmp(line, word, len) == 0 && line[len] == ' ' ? line + len + 1 : NULL;
+}
+
+static bool take_text(char *to, size_t room, const char *text)
+{
+    return text != NULL && *text != '\0' && (size_t)snprintf(to, room, "%s", text) < room;
+}
+
+/* "a 7701" */
+static bool take_node(struct local *local, const char *text)
+{
+    struct local_node *node = &local->nodes[local->count];
+    size_t len = strcspn(text, " ");
+    if (local->count == LOCAL_NODES_MAX || len == 0 || len >= sizeof node->name ||
+        text[len] == '\0')
+        return false;
+    char *rest;
+    unsigned long port = strtoul(text + len + 1, &rest, 10);
+    if (*rest != '\0' || port == 0 || port > 65535)
+        return false;
+    memcpy(node->name, text, len);
+    node->name[len] = '\0';
+    node->port = (uint16_t)port;
+    local->count++;
+    return true;
+}
+
 /* One line of DIR/cluster. False: it isn't one. */
 static bool take_line(struct local *local, const char *line)
 {
-    struct local_node node;
-    unsigned port;
     if (line[0] == '#' || line[0] == '\0')
         return true;
-    if (sscanf(line, "node %7s %u", node.name, &port) == 2) {
-        if (local->count == LOCAL_NODES_MAX || port == 0 || port > 65535)
-            return false;
-        node.port = (uint16_t)port;
-        local->nodes[local->count++] = node;
-        return true;
-    }
-    return sscanf(line, "memory %23s", local->memory) == 1 ||
-           sscanf(line, "segment-size %23s", local->segment_size) == 1;
+    const char *node = text_behind(line, "node");
+    if (node != NULL)
+        return take_node(local, node);
+    return take_text(local->memory, sizeof local->memory, text_behind(line, "memory")) ||
+           take_text(local->segment_size, sizeof local->segment_size,
+                     text_behind(line, "segment-size"));
 }
 
 static int read_description(const char *file, struct local *local)

@@ -328,28 +328,34 @@ static void print_cell(const char *text, size_t width, bool right, bool last, co
         putchar('\n');
 }
 
+static void measure(const struct table *table, size_t *width)
+{
+    for (size_t column = 0; column < table->columns; column++) {
+        const char *title = table->titles[column];
+        width[column] = width_of(title) - (title[0] == '>');
+        for (size_t i = column; i < table->count; i += table->columns) {
+            size_t have = width_of(table->cells[i].text);
+            if (have > width[column])
+                width[column] = have;
+        }
+    }
+}
+
 void table_print(const struct table *table)
 {
+    static const char *const colors[] = {[MARK_NONE] = NULL, [MARK_GOOD] = "32", [MARK_BAD] = "31"};
     size_t width[TABLE_COLUMNS_MAX] = {0};
     bool color = print_colored(stdout);
-    for (size_t i = 0; i < table->columns; i++)
-        width[i] = width_of(table->titles[i]) - (table->titles[i][0] == '>');
-    for (size_t i = 0; i < table->count; i++) {
-        size_t have = width_of(table->cells[i].text);
-        if (have > width[i % table->columns])
-            width[i % table->columns] = have;
+    measure(table, width);
+    for (size_t column = 0; column < table->columns; column++) {
+        bool right = table->titles[column][0] == '>';
+        print_cell(table->titles[column] + right, width[column], right,
+                   column + 1 == table->columns, color ? "2" : NULL);
     }
-    for (size_t i = 0; i < table->columns; i++) {
-        bool right = table->titles[i][0] == '>';
-        print_cell(table->titles[i] + right, width[i], right, i + 1 == table->columns,
-                   color ? "2" : NULL);
-    }
-    for (size_t i = 0; i < table->count; i++) {
-        static const char *const colors[] = {
-            [MARK_NONE] = NULL, [MARK_GOOD] = "32", [MARK_BAD] = "31"};
-        size_t column = i % table->columns;
+    for (size_t i = 0, column = 0; i < table->count; i++) {
         print_cell(table->cells[i].text, width[column], table->titles[column][0] == '>',
                    column + 1 == table->columns, color ? colors[table->cells[i].mark] : NULL);
+        column = column + 1 < table->columns ? column + 1 : 0;
     }
 }
 

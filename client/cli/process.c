@@ -73,15 +73,16 @@ static bool is_node(pid_t pid, const char *data)
 
 pid_t local_pid(const struct local *local, const struct local_node *node, int *ret_fd)
 {
-    char path[PATH_MAX];
-    int number = 0;
+    char path[PATH_MAX], text[16] = "";
     FILE *in = fopen(local_path(local, node, "pid", path), "re");
     if (in == NULL)
         return 0;
-    bool read = fscanf(in, "%d", &number) == 1 && number > 1;
+    bool read = fgets(text, sizeof text, in) != NULL;
     fclose(in);
-    if (!read)
+    long written = read ? strtol(text, NULL, 10) : 0;
+    if (written <= 1 || written > INT_MAX)
         return 0;
+    pid_t number = (pid_t)written;
     int fd = pidfd_open(number, 0);
     if (fd < 0)
         return 0;
@@ -120,13 +121,13 @@ int local_signal(const struct local *local, const struct local_node *node, int s
 /* --- Starting --------------------------------------------------------------------------------- */
 
 struct start {
+    uv_process_t process;
     const struct local *local;
     const struct local_node *node;
-    uv_process_t process;
     off_t log_from;
-    bool spawned, serving, ended;
     int64_t exit_status;
     int signal_number;
+    bool spawned, serving, ended;
 };
 
 static void exit_cb(uv_process_t *process, int64_t exit_status, int signal_number)
@@ -160,8 +161,7 @@ static bool says_serving(const struct start *start)
     return strstr(text, "serving on ") != NULL;
 }
 
-static int spawn(uv_loop_t *loop, struct start *start, const char *const *argv, int log,
-                 unsigned flags)
+static int spawn(uv_loop_t *loop, struct start *start, char **argv, int log, unsigned flags)
 {
     uv_stdio_container_t stdio[3] = {
         {.flags = UV_IGNORE},
@@ -171,7 +171,7 @@ static int spawn(uv_loop_t *loop, struct start *start, const char *const *argv, 
     uv_process_options_t options = {
         .exit_cb = exit_cb,
         .file = argv[0],
-        .args = (char **)(uintptr_t)argv,
+        .args = argv,
         .cwd = start->local->dir,
         .flags = flags,
         .stdio_count = 3,
@@ -183,7 +183,7 @@ static int spawn(uv_loop_t *loop, struct start *start, const char *const *argv, 
 }
 
 /* `kho-node init`: runs to its end. */
-static int run_and_wait(uv_loop_t *loop, struct start *start, const char *const *argv, int log)
+static int run_and_wait(uv_loop_t *loop, struct start *start, char **argv, int log)
 {
     int rc = spawn(loop, start, argv, log, 0);
     if (rc == 0) {
@@ -223,16 +223,18 @@ static int write_pid(const struct start *start)
 
 static int start_one(uv_loop_t *loop, struct start *start, const char *program)
 {
-    char data[PATH_MAX], address[32];
-    const char *const init[] = {program,
-                                "init",
-                                local_path(start->local, start->node, "data", data),
-                                "--segment-size",
-                                start->local->segment_size,
-                                NULL};
-    const char *const run[] = {
-        program, "run", data, "--listen", address, "--memory", start->local->memory, NULL};
+    /* uv_spawn wants writable strings. */
+    char name[PATH_MAX], data[PATH_MAX], address[32], memory[sizeof start->local->memory];
+    char size[sizeof start->local->segment_size];
+    char word_init[] = "init", word_run[] = "run", flag_size[] = "--segment-size";
+    char flag_listen[] = "--listen", flag_memory[] = "--memory";
+    char *init[] = {name, word_init, data, flag_size, size, NULL};
+    char *run[] = {name, word_run, data, flag_listen, address, flag_memory, memory, NULL};
+    snprintf(name, sizeof name, "%s", program);
+    snprintf(memory, sizeof memory, "%s", start->local->memory);
+    snprintf(size, sizeof size, "%s", start->local->segment_size);
     snprintf(address, sizeof address, "127.0.0.1:%u", start->node->port);
+    local_path(start->local, start->node, "data", data);
     int log = open_log(start);
     int rc = log < 0 ? log : 0;
     if (rc == 0 && access(data, F_OK) != 0)
