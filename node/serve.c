@@ -436,7 +436,6 @@ void serve_stats(const struct serve *serve, uint64_t *stats)
     const struct map *map = store_map(serve->store);
     const struct share *share = &serve->host.share;
     store_stats(serve->store, stats);
-    stats[STAT_reads] = serve->reads;
     /* Of the share, what is in use. */
     stats[STAT_memory_bytes] = serve->world->memory_bytes - share->max + share->used;
     stats[STAT_memory_max] = serve->world->memory_max;

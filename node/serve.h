@@ -104,7 +104,6 @@ struct serve {
 
     bool stopping;
     uint64_t refused;
-    uint64_t reads;
     uint64_t malformed_second; /* mono second of the counts below */
     uint32_t malformed_events;
     uint64_t malformed_silent; /* not logged since the last line */

@@ -73,7 +73,6 @@ static void digest_partition(struct request *request, uint32_t partition)
     struct serve *serve = serve_of(request->conn);
     struct wire_digest_entry entry = {0};
     const struct map *map = store_map(serve->store);
-    uint64_t episode = store_episode_of(serve->store, partition);
     bool told = false;
     for (uint32_t i = 0; i < request->body_len; i++) {
         struct serve_policy policy = {0};
@@ -84,17 +83,16 @@ static void digest_partition(struct request *request, uint32_t partition)
             continue;
         entry.collection = collection;
         entry.partition = partition;
-        entry.episode = episode;
         digest_write(request, &entry);
         told = true;
     }
-    if (told || episode == 0 || !serve_is_replica(serve, partition, map->width))
+    if (told || !serve_is_replica(serve, partition, map->width))
         return;
-    memset(&entry, 0, sizeof entry);
     (void)store_digest(serve->store, KHO_ALL, partition, &entry);
+    if (entry.episode == 0)
+        return;
     entry.collection = KHO_ALL;
     entry.partition = partition;
-    entry.episode = episode;
     digest_write(request, &entry);
 }
 

@@ -69,7 +69,6 @@ static void read_floor(const struct serve *serve, uint32_t collection, uint32_t 
 static bool read_answered(struct request *request)
 {
     KHO_ASSERT(request->left > 0);
-    serve_of(request->conn)->reads++;
     if (--request->left > 0)
         return false;
     if (request->conn->frame.owner == request)

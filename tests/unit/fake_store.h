@@ -35,6 +35,7 @@ struct store {
     bool hold_reads, last_read_first;
     struct store_read *reads[FAKE_READS_MAX];
     uint32_t read_count, reads_most;
+    uint64_t reads_begun;
     uint32_t pinned;
     bool hold_map;
     void *map_owner;
@@ -188,6 +189,7 @@ uint64_t store_deadline(const struct store *store)
 void store_stats(const struct store *store, uint64_t *stats)
 {
     stats[STAT_records] += store->count;
+    stats[STAT_reads] += store->reads_begun;
 }
 bool store_room(const struct store *store, uint64_t bytes, uint32_t records)
 {
@@ -250,6 +252,7 @@ void store_probe(const struct store *store, uint32_t collection, uint32_t partit
 bool store_read(struct store *store, struct store_read *read, struct kho_now now)
 {
     (void)now;
+    store->reads_begun++;
     if (!store->hold_reads) {
         fake_read_fill(read);
         return true;
@@ -299,6 +302,7 @@ bool store_digest(const struct store *store, uint32_t collection, uint32_t parti
     struct key_tag from = {0};
     memset(ret_digest, 0, sizeof *ret_digest);
     ret_digest->floor = 5;
+    ret_digest->episode = partition == 3 ? store->episode : 0;
     while (store_next(store, collection, partition, from, &entry)) {
         ret_digest->count++;
         from = entry.tag;
