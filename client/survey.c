@@ -143,13 +143,16 @@ int survey_start(struct client *client, struct survey *survey, struct kho_now no
     if (survey->nodes == NULL || survey->parts == NULL)
         goto fail;
     survey->node_count = map->node_count;
-    survey->part_count = parts;
+    survey->part_count = parts; /* those that are skipped stay zeroed */
     uint32_t at = 0;
     for (uint32_t i = 0; i < map->node_count; i++) {
         struct map_node node;
         map_node(map, i, &node);
-        survey->nodes[i].status = node.state == MAP_NODE_OUT ? KHO_EUNAVAILABLE : 0;
-        for (uint32_t shard = 0; node.state != MAP_NODE_OUT && shard < node.shards; shard++)
+        int skip = survey->skip != NULL ? survey->skip[i] : 0;
+        if (node.state == MAP_NODE_OUT)
+            skip = KHO_EUNAVAILABLE;
+        survey->nodes[i].status = skip;
+        for (uint32_t shard = 0; skip == 0 && shard < node.shards; shard++)
             if (survey_ask(client, survey, &survey->parts[at++], i, shard, now) != 0)
                 goto fail;
     }

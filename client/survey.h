@@ -29,6 +29,7 @@ typedef void (*survey_end_fn)(struct client *client, struct survey *survey, int 
 struct survey {
     /* Filled by the owner, who zeroes it first. */
     uint32_t collection; /* or KHO_ALL */
+    const int *skip;     /* NULL, or by node: not 0: it isn't asked, that is its status */
     uint64_t deadline_ns;
     survey_end_fn end;
     void *owner;

@@ -1,0 +1,284 @@
+/* repair_unit.c: owns the work on partitions: making replicas equal, and the proof that a damaged
+ * one has caught up.
+ *
+ * A unit works on one partition, collection by collection: all where an episode is open in it, else
+ * those whose digests differ. The replicas in reach are listed page by page (merge.c), and what any
+ * of them lacks, or has without its value, is copied (mend.c).
+ *
+ * The proof (R2). Replica n with an open episode dominates those that were listed beside it, when
+ * after the copying it has everything that any of them had. That closes the episode if of those
+ * others R - W + 1 were without an episode in the partition, as each told with its listing; suspect
+ * ones (R3) count only when all R replicas were listed (models/damage.cpp, B4c and B4e: a suspect
+ * may be listed, a damaged one never). All were listed under the epoch of this pass, since a node
+ * answers in no other and a change of it restarts the pass. An acknowledged write is on W replicas
+ * and so on one of R - W + 1; a write that is acknowledged later is acknowledged under this epoch.
+ *
+ * A record whose newest value nobody in reach can give is counted as lost, or waits for who is
+ * away; its replicas lack it, so their episodes stay. */
+#include "quorum.h"
+#include "repair.h"
+
+#define UNIT_LIMIT 2048u /* entries of one page: 100 KiB a replica */
+
+static void unit_collection(struct client *client, struct repair_unit *unit, struct kho_now now);
+static void unit_page(struct client *client, struct repair_unit *unit, struct kho_now now);
+
+static uint8_t unit_bit(uint32_t k)
+{
+    return (uint8_t)(1u << k);
+}
+
+static uint32_t unit_node(const struct client *client, const struct repair_unit *unit, uint32_t k)
+{
+    return map_replica(&client->map, unit->partition, k);
+}
+
+static void unit_stop(struct client *client, struct repair_unit *unit)
+{
+    merge_stop(client, &unit->merge);
+    mend_stop(client, &unit->mend);
+    client_release(client, unit->entries);
+    unit->entries = NULL;
+    unit->active = false;
+}
+
+void repair_work_stop(struct client *client, struct repair *repair)
+{
+    if (repair->units == NULL)
+        return;
+    for (uint32_t i = 0; i < REPAIR_UNITS; i++)
+        unit_stop(client, &repair->units[i]);
+    client_release(client, repair->units);
+    repair->units = NULL;
+}
+
+/* --- The proof -------------------------------------------------------------------------------- */
+
+static void unit_prove(struct repair_unit *unit)
+{
+    uint8_t all = (uint8_t)((1u << unit->replicas) - 1);
+    int needed = unit->replicas - unit->write_quorum + 1;
+    for (uint32_t k = 0; k < unit->replicas; k++) {
+        uint8_t bit = unit_bit(k);
+        if ((unit->candidates & bit) == 0)
+            continue;
+        uint8_t others = unit->listed & (uint8_t) ~(unit->damaged | bit);
+        uint8_t clean = others & (uint8_t)~unit->suspects;
+        bool enough = __builtin_popcount(clean) >= needed ||
+                      (__builtin_popcount(others) >= needed && others == (all & (uint8_t)~bit));
+        bool complete = (unit->listed & bit) != 0 && (unit->lack & bit) == 0;
+        if (enough && complete)
+            continue;
+        unit->proved &= (uint8_t)~bit;
+        if (complete && unit->listed == all)
+            unit->repair->overlap = true; /* everybody answered, and too many are damaged */
+    }
+}
+
+/* --- Copying ---------------------------------------------------------------------------------- */
+
+static void unit_mended(struct client *client, struct mend *mend, int status, struct kho_now now)
+{
+    struct repair_unit *unit = mend->owner;
+    struct repair *repair = unit->repair;
+    repair->result.records_copied += mend->copied;
+    repair->result.bytes_copied += mend->copied_bytes;
+    if (repair_failed(client, repair, status, now))
+        return;
+    for (uint32_t k = 0; k < mend->replicas; k++) {
+        if ((mend->gone & unit_bit(k)) != 0)
+            repair_unreach(repair, mend->nodes[k], mend->columns[k].status);
+        if (mend->columns[k].refusal != 0 && repair->refusal == 0)
+            repair->refusal = mend->columns[k].refusal;
+    }
+    uint8_t here = unit->merge.answered;
+    for (uint32_t i = 0; i < mend->count; i++) {
+        const struct mend_entry *entry = &unit->entries[i];
+        if (entry->status != 0 || !version_is_zero(entry->version))
+            unit->lack |= here & (uint8_t)~entry->have;
+        unit->lost += entry->status == KHO_EDAMAGED;
+    }
+    client_release(client, unit->entries);
+    unit->entries = NULL;
+    unit_page(client, unit, now);
+}
+
+/* Copies what some replica of the page lacks. False: nothing is missing. */
+static bool unit_mend(struct client *client, struct repair_unit *unit, struct kho_now now)
+{
+    const struct merge *merge = &unit->merge;
+    struct mend *mend = &unit->mend;
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < merge->count; i++)
+        count += merge->entries[i].whole != merge->answered;
+    if (count == 0)
+        return false;
+    unit->entries = client_allocate_zeroed(client, (size_t)count * sizeof *unit->entries);
+    if (unit->entries == NULL) {
+        repair_end(client, unit->repair, -ENOMEM);
+        return true;
+    }
+    count = 0;
+    for (uint32_t i = 0; i < merge->count; i++)
+        if (merge->entries[i].whole != merge->answered)
+            unit->entries[count++].place = merge->entries[i].place;
+    mend->collection = merge->collection;
+    mend->replicas = merge->replicas;
+    memcpy(mend->nodes, merge->nodes, sizeof mend->nodes);
+    mend->skip = (uint8_t)((1u << merge->replicas) - 1) & (uint8_t)~merge->answered;
+    mend->entries = unit->entries;
+    mend->count = count;
+    mend->deadline_ns = now.mono_ns + REPAIR_ASK_NS;
+    mend->end = unit_mended;
+    mend->owner = unit;
+    if (mend_start(client, mend, now) != 0)
+        repair_end(client, unit->repair, -ENOMEM);
+    return true;
+}
+
+/* --- Pages ------------------------------------------------------------------------------------ */
+
+static void unit_merged(struct client *client, struct merge *merge, int status, struct kho_now now)
+{
+    struct repair_unit *unit = merge->owner;
+    struct repair *repair = unit->repair;
+    if (repair_failed(client, repair, status, now))
+        return;
+    for (uint32_t k = 0; k < merge->replicas; k++) {
+        const struct merge_replica *column = &merge->columns[k];
+        if (!column->asked || column->status == 0)
+            continue;
+        if (repair_failed(client, repair, column->status, now))
+            return;
+        repair_unreach(repair, merge->nodes[k], column->status);
+    }
+    repair->result.records_compared += merge->count;
+    unit->listed &= merge->answered;
+    unit->damaged |= merge->damaged;
+    unit->suspects |= merge->suspects;
+    merge->from = merge->next;
+    if (merge->answered == 0)
+        merge->from.partition = merge->partition_to; /* nobody is left */
+    if (!unit_mend(client, unit, now))
+        unit_page(client, unit, now);
+}
+
+/* The next page, or the next collection. */
+static void unit_page(struct client *client, struct repair_unit *unit, struct kho_now now)
+{
+    struct merge *merge = &unit->merge;
+    uint8_t all = (uint8_t)((1u << unit->replicas) - 1);
+    merge->skip = 0;
+    for (uint32_t k = 0; k < unit->replicas; k++)
+        if (unit->repair->unreached[unit_node(client, unit, k)] != 0)
+            merge->skip |= unit_bit(k);
+    unit->listed &= (uint8_t)~merge->skip;
+    bool alone = __builtin_popcount(all & (uint8_t)~merge->skip) < 2;
+    if (alone)
+        unit->listed = 0;
+    if (alone || merge->from.partition >= merge->partition_to) {
+        unit_prove(unit);
+        unit->collection++;
+        unit_collection(client, unit, now);
+        return;
+    }
+    merge->deadline_ns = now.mono_ns + REPAIR_ASK_NS;
+    if (merge_start(client, merge, now) != 0)
+        repair_end(client, unit->repair, -ENOMEM);
+}
+
+static void unit_collection_begin(struct client *client, struct repair_unit *unit)
+{
+    struct merge *merge = &unit->merge;
+    struct map_collection collection;
+    map_collection(&client->map, unit->collection, &collection);
+    unit->replicas = collection.replicas;
+    unit->write_quorum = quorum_write(&client->map, collection.replicas);
+    unit->listed = (uint8_t)((1u << unit->replicas) - 1);
+    unit->damaged = unit->suspects = unit->lack = 0;
+    merge->collection = collection.id;
+    merge->replicas = collection.replicas;
+    merge->from = (struct place){unit->partition, {0}};
+    merge->partition_to = unit->partition + 1;
+    merge->limit = UNIT_LIMIT;
+    merge->end = unit_merged;
+    merge->owner = unit;
+    for (uint32_t k = 0; k < unit->replicas; k++)
+        merge->nodes[k] = (uint16_t)unit_node(client, unit, k);
+}
+
+/* --- Partitions ------------------------------------------------------------------------------- */
+
+static void unit_done(struct client *client, struct repair_unit *unit)
+{
+    struct repair *repair = unit->repair;
+    for (uint32_t k = 0; k < client->map.width; k++)
+        if ((unit->proved & unit_bit(k)) != 0)
+            repair_bit_set(repair->nodes[unit_node(client, unit, k)].proved, unit->partition);
+    repair->lost[unit->partition] = unit->lost;
+    repair->result.partitions_done++;
+    unit_stop(client, unit);
+}
+
+/* Finds the next collection that needs work; the partition is done when there is none. */
+static void unit_collection(struct client *client, struct repair_unit *unit, struct kho_now now)
+{
+    struct repair *repair = unit->repair;
+    for (; unit->collection < client->map.collection_count; unit->collection++) {
+        bool wanted = repair->all ||
+                      (int)unit->collection == map_collection_by_name(&client->map, repair->name);
+        if (unit->candidates != 0 ||
+            (wanted && repair_differs(client, repair, unit->collection, unit->partition)))
+            break;
+    }
+    if (unit->collection < client->map.collection_count) {
+        unit_collection_begin(client, unit);
+        unit_page(client, unit, now);
+        return;
+    }
+    unit_done(client, unit);
+    repair_work(client, repair, now);
+}
+
+static void unit_start(struct client *client, struct repair_unit *unit, uint32_t partition)
+{
+    struct repair *repair = unit->repair;
+    unit->active = true;
+    unit->partition = partition;
+    unit->collection = 0;
+    unit->lost = 0;
+    unit->candidates = 0;
+    for (uint32_t k = 0; k < client->map.width; k++)
+        if (repair_bit(repair->nodes[unit_node(client, unit, k)].open, partition))
+            unit->candidates |= unit_bit(k);
+    unit->proved = unit->candidates;
+}
+
+void repair_work(struct client *client, struct repair *repair, struct kho_now now)
+{
+    if (repair->phase != REPAIR_WORK)
+        return;
+    if (repair->filling)
+        return; /* a unit that had nothing to do: the loop below goes on */
+    repair->filling = true;
+    bool busy = false;
+    for (uint32_t i = 0; i < REPAIR_UNITS && repair->phase == REPAIR_WORK; i++) {
+        struct repair_unit *unit = &repair->units[i];
+        unit->repair = repair;
+        while (!unit->active && repair->next_partition < repair->partitions &&
+               repair->phase == REPAIR_WORK) {
+            uint32_t partition = repair->next_partition++;
+            if (!repair_bit(repair->work, partition))
+                continue;
+            unit_start(client, unit, partition);
+            unit_collection(client, unit, now);
+            if (repair->phase != REPAIR_WORK)
+                break;
+        }
+        if (repair->phase == REPAIR_WORK)
+            busy |= unit->active;
+    }
+    repair->filling = false;
+    if (repair->phase == REPAIR_WORK && !busy)
+        repair_worked(client, repair, now);
+}
