@@ -99,7 +99,8 @@ static bool serving_begin(struct driver *driver)
     driver->serving = true;
     int code = listen_start(options->listen_fd);
     if (code != 0) {
-        journal_write(EVENT_ERROR, "can't listen on %s: %s", options->address, strerror(-code));
+        journal_write(EVENT_ERROR, "can't listen on %s: %s%s", options->address, strerror(-code),
+                      code == -EADDRINUSE ? "; another process took the port meanwhile" : "");
         return false;
     }
     peers_accept(driver->peers);

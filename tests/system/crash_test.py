@@ -20,6 +20,7 @@ importing.start()
 time.sleep(1.2)
 cluster.kill("b")
 importing.join()
+check("ended" in result, "the import ended well")
 cluster.start("b")
 cluster.kho("repair", within=120)
 cluster.kho("verify")
@@ -38,6 +39,7 @@ stop = threading.Event()
 
 
 def writer(name):
+    threading.current_thread().ended_well = False
     number = 0
     while not stop.is_set():
         key, value = "%s-%d" % (name, number), "value of %s-%d" % (name, number)
@@ -50,6 +52,7 @@ def writer(name):
         else:
             result["bad"] = ended
         number += 1
+    threading.current_thread().ended_well = True
 
 
 def all_read(keys):
@@ -64,11 +67,18 @@ for round_number in range(2):
                for i in range(3)]
     for thread in writers:
         thread.start()
+    # An import beside them keeps commits in flight all the time.
+    importing = threading.Thread(target=lambda: cluster.kho(
+        "--deadline", "4s", "import", "imported", path("lines.txt"), "--all", "--rate", "5000",
+        expect=None, within=60))
+    importing.start()
     time.sleep(2)
     cluster.kill("a", "b", "c")
     stop.set()
+    importing.join()
     for thread in writers:
         thread.join()
+    check(all(thread.ended_well for thread in writers), "the writers went on to the end")
     check("bad" not in result, "a put ended unexpectedly: %s" % result.get("bad"))
     check(len(acknowledged) > 10, "the load was one: %d puts" % len(acknowledged))
     cluster.kho("local", "up", within=60)

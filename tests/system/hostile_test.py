@@ -6,7 +6,7 @@ import random
 import struct
 import time
 
-from harness import Cluster, check, connect, done, hello, receive, say
+from harness import Cluster, Node, check, connect, done, hello, receive, say
 
 ECODES = {"malformed": -1012, "version": -1014, "shard": -1017}
 random.seed(20240611)
@@ -88,4 +88,17 @@ slow.close()
 descriptors = len(os.listdir("/proc/%d/fd" % cluster.pid("a")))
 check(descriptors < 60, "no socket is left behind: %d descriptors" % descriptors)
 served("at the end")
+
+say("more clients than --connections")
+node = Node("few", "--connections", "4").start()
+clients = [connect(node.port) for _ in range(6)]
+for client in clients:
+    client.sendall(hello())
+statuses = [status_of(receive(client, 128)) for client in clients]
+check(sorted(statuses) == [-1030, -1030, 0, 0, 0, 0], "two too many are refused: %s" % statuses)
+clients[statuses.index(0)].close()
+time.sleep(0.3)
+late = connect(node.port)
+late.sendall(hello())
+check(status_of(receive(late, 128)) == 0, "a place that became free is given away")
 done()
