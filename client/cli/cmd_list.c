@@ -43,7 +43,7 @@ static void page_cb(struct kho *client, int status, const struct kho_result *res
         listing->left--;
         listing->exit = exit_worse(listing->exit, exit_of(results[i].status));
         if (args_flag(listing->args, "json")) {
-            print_json(result_json(&results[i]), false);
+            print_json(result_json(&results[i], false), false);
         } else if (results[i].status != 0) {
             struct key_text key;
             say("%s/%s: %s", listing->args->words[0],

@@ -21,6 +21,7 @@ struct asked {
     /* Prints one result that is no failure. */
     void (*print)(struct asked *asked, const struct kho_result *result);
     struct table *table; /* of stat */
+    bool writes;
     bool done;
     int exit;
 };
@@ -29,7 +30,7 @@ static void tell_failure(struct asked *asked, const struct kho_result *result)
 {
     struct key_text text;
     const char *key = key_escape(result->key, result->key_len, &text);
-    if (result->outcome != KHO_IN_DOUBT || result->status != KHO_EINDOUBT) {
+    if (!asked->writes || result->outcome != KHO_IN_DOUBT) {
         say("%s/%s: %s", asked->collection, key, kho_strerror(result->status));
         return;
     }
@@ -51,7 +52,7 @@ static void records_cb(struct kho *client, const struct kho_result *results, siz
         if (result->status != 0)
             tell_failure(asked, result);
         if (args_flag(asked->args, "json"))
-            print_json(result_json(result), false);
+            print_json(result_json(result, asked->writes), false);
         else if (result->status == 0)
             asked->print(asked, result);
     }
@@ -138,8 +139,11 @@ static int ask_keys(const struct args *args, records_call call,
         items[taken] =
             (struct kho_item){.key = keys[taken].bytes, .key_len = keys[taken].len, .token = use};
     }
-    struct asked asked = {
-        .args = args, .collection = args->words[0], .print = print, .table = table};
+    struct asked asked = {.args = args,
+                          .collection = args->words[0],
+                          .print = print,
+                          .table = table,
+                          .writes = table == NULL};
     if (code == 0)
         code = ask(&asked, call, items, count);
     for (size_t i = 0; i < taken; i++)
@@ -166,7 +170,8 @@ static int put_run(const struct args *args)
         item.key_len = key.len;
         item.value = value.bytes;
         item.value_len = value.len;
-        struct asked asked = {.args = args, .collection = args->words[0], .print = print_nothing};
+        struct asked asked = {
+            .args = args, .collection = args->words[0], .print = print_nothing, .writes = true};
         code = ask(&asked, kho_put, &item, 1);
         input_fini(&value);
     }
@@ -203,7 +208,8 @@ static int append_run(const struct args *args)
     item.key_len = key.len;
     item.value = value.bytes;
     item.value_len = value.len;
-    struct asked asked = {.args = args, .collection = args->words[0], .print = print_key};
+    struct asked asked = {
+        .args = args, .collection = args->words[0], .print = print_key, .writes = true};
     code = ask(&asked, kho_append, &item, 1);
     input_fini(&value);
     return code;
@@ -240,7 +246,7 @@ static void get_cb(struct kho *client, const struct kho_result *results, size_t 
             print_bytes(results[i].value, results[i].value_len);
         if (!json)
             continue;
-        json_t *object = result_json(&results[i]);
+        json_t *object = result_json(&results[i], false);
         json_t *text =
             results[i].status == 0 ? json_stringn(results[i].value, results[i].value_len) : NULL;
         if (text != NULL) {

@@ -136,21 +136,34 @@ static size_t utf8_length(const uint8_t *at, const uint8_t *end)
     return code < least[len] || code > 0x10FFFF || surrogate || control ? 0 : len;
 }
 
+static bool is_text(const uint8_t *at, const uint8_t *end)
+{
+    for (size_t part; at < end; at += part)
+        if ((part = utf8_length(at, end)) == 0)
+            return false;
+    return true;
+}
+
+/* Bytes that need no escape in a key that isn't text, and no quotes in a shell either. */
+static bool is_plain(uint8_t c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+           c == '_' || c == '.';
+}
+
 const char *key_escape(const void *key, size_t len, struct key_text *text)
 {
     static const char digits[] = "0123456789ABCDEF";
     const uint8_t *at = key, *end = at + len;
     char *to = text->text, *to_end = text->text + sizeof text->text - 4;
-    while (at < end && to < to_end) {
-        size_t part = *at == '%' ? 0 : utf8_length(at, end);
-        if (part == 0) {
+    bool whole = is_text(at, end);
+    for (; at < end && to < to_end; at++) {
+        if (whole ? *at != '%' : is_plain(*at)) {
+            *to++ = (char)*at;
+        } else {
             *to++ = '%';
             *to++ = digits[*at >> 4];
-            *to++ = digits[*at++ & 15];
-        } else {
-            memcpy(to, at, part);
-            to += part;
-            at += part;
+            *to++ = digits[*at & 15];
         }
     }
     *to = '\0';
@@ -376,9 +389,10 @@ json_t *text_json(const void *bytes, size_t len)
     return json_string(key_escape(bytes, len, &text));
 }
 
-json_t *result_json(const struct kho_result *result)
+json_t *result_json(const struct kho_result *result, bool written)
 {
-    static const char *const outcomes[] = {"applied", "not applied", "in doubt"};
+    static const char *const outcomes[] = {
+        [KHO_APPLIED] = "applied", [KHO_NOT_APPLIED] = "not applied", [KHO_IN_DOUBT] = "in doubt"};
     struct key_text key;
     struct small_text version;
     char hash[33];
@@ -386,7 +400,7 @@ json_t *result_json(const struct kho_result *result)
     json_object_set_new(json, "key", json_string(key_escape(result->key, result->key_len, &key)));
     json_object_set_new(json, "status",
                         json_string(result->status == 0 ? "ok" : kho_strerror(result->status)));
-    if (result->outcome <= KHO_IN_DOUBT)
+    if (written)
         json_object_set_new(json, "outcome", json_string(outcomes[result->outcome]));
     if (result->version.counter != 0) {
         hex_encode(result->hash, sizeof result->hash, hash);
@@ -396,7 +410,7 @@ json_t *result_json(const struct kho_result *result)
         json_object_set_new(json, "length", json_integer((json_int_t)result->value_len));
         json_object_set_new(json, "hash", json_string(hash));
     }
-    if (result->outcome == KHO_IN_DOUBT) {
+    if (written && result->outcome == KHO_IN_DOUBT) {
         char token[2 * sizeof result->token.bytes + 1];
         hex_encode(result->token.bytes, sizeof result->token.bytes, token);
         json_object_set_new(json, "token", json_string(token));

@@ -78,8 +78,9 @@ void table_print(const struct table *table);
 
 /* Prints a document with a newline and takes it over. `pretty`: over several lines. */
 void print_json(json_t *json, bool pretty);
-/* Members of one record's result: key, version, hash, length, status. */
-json_t *result_json(const struct kho_result *result);
+/* Members of one record's result: key, status, version, hash, length; of a write its outcome, too,
+ * and the token if it is in doubt. */
+json_t *result_json(const struct kho_result *result, bool written);
 /* A string of JSON; of bytes that aren't UTF-8, their escaped form. */
 json_t *text_json(const void *bytes, size_t len);
 /* Any memory that must be there: NULL ends the process with EXIT_OTHER. */
