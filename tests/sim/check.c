@@ -21,6 +21,7 @@ struct search {
     uint64_t tries;
     size_t *reads; /* placed on the way here, a stack */
     size_t read_count;
+    size_t *order; /* ops by version: which to try first */
 };
 
 static bool placed(const struct search *s, size_t i)
@@ -96,8 +97,9 @@ static enum check_result search(struct search *s, uint64_t value)
     if (++s->tries > TRIES_MAX) {
         result = CHECK_GAVE_UP;
     } else if (remember(s, value)) {
-        for (size_t i = 0; i < s->count && s->ops[i].begun_ns <= until; i++) {
-            if (placed(s, i) || s->ops[i].kind != HISTORY_WRITE)
+        for (size_t n = 0; n < s->count; n++) {
+            size_t i = s->order[n];
+            if (placed(s, i) || s->ops[i].kind != HISTORY_WRITE || s->ops[i].begun_ns > until)
                 continue;
             place(s, i, true);
             result = search(s, s->ops[i].value);
@@ -129,11 +131,35 @@ static bool was_read(const struct history_op *ops, size_t count, uint64_t value)
     return false;
 }
 
+/* Writes in the order of their versions are tried first. It is a hint and no more: the verdict
+ * doesn't depend on it, but a right history is found right without searching. A write in doubt has
+ * the version that was read with its value. */
+static void order_by_version(struct search *s)
+{
+    for (size_t i = 0; i < s->count; i++) {
+        struct history_op *op = &s->ops[i];
+        for (size_t j = 0; j < s->count && version_is_zero(op->version) && op->value != 0; j++)
+            if (s->ops[j].value == op->value)
+                op->version = s->ops[j].version;
+        size_t at = i;
+        for (; at > 0; at--) {
+            const struct history_op *before = &s->ops[s->order[at - 1]];
+            if (version_is_zero(op->version) ||
+                (!version_is_zero(before->version) &&
+                 version_compare(before->version, op->version) <= 0))
+                break;
+            s->order[at] = s->order[at - 1];
+        }
+        s->order[at] = i;
+    }
+}
+
 enum check_result check_linearizable(const struct history_op *ops, size_t count)
 {
     struct search s = {.ops = malloc((count + 1) * sizeof *ops),
-                       .reads = malloc((count + 1) * sizeof(size_t))};
-    KHO_ASSERT(s.ops != NULL && s.reads != NULL);
+                       .reads = malloc((count + 1) * sizeof(size_t)),
+                       .order = malloc((count + 1) * sizeof(size_t))};
+    KHO_ASSERT(s.ops != NULL && s.reads != NULL && s.order != NULL);
     for (size_t i = 0; i < count; i++) {
         bool doubtful = ops[i].end == HISTORY_IN_DOUBT || ops[i].end == HISTORY_OPEN;
         if (ops[i].end == HISTORY_NOT || (doubtful && ops[i].kind == HISTORY_READ) ||
@@ -146,10 +172,12 @@ enum check_result check_linearizable(const struct history_op *ops, size_t count)
     enum check_result result = CHECK_GAVE_UP;
     if (s.count <= OPS_MAX) {
         qsort(s.ops, s.count, sizeof *s.ops, by_begin);
+        order_by_version(&s);
         result = search(&s, 0);
     }
     free(s.seen);
     free(s.reads);
+    free(s.order);
     free(s.ops);
     return result;
 }

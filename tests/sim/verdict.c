@@ -220,6 +220,9 @@ void verdict(struct workload *w)
     /* What clients still hold back for replicas that lagged must not arrive behind the repair. */
     for (uint32_t i = 0; i < w->cluster->client_count; i++)
         flush(w, &w->cluster->clients[i]);
+    /* Judged here, too, so that a repair can't hide what went before. */
+    if (!w->sim->failed)
+        check_history(&w->history);
     if (!w->sim->failed)
         repair(w, end);
     verify(w, end);
