@@ -9,7 +9,7 @@ cluster = Cluster(collection=None)
 with open(path("lines.txt"), "w") as file:
     for number in range(3000):
         file.write("line %d of what must survive\n" % number)
-cluster.kho("import", "records", path("lines.txt"), "--create")
+cluster.kho("import", "records", "lines.txt", "--create")
 cluster.kho("repair")
 incarnation = cluster.status(expect=0)["b"]["incarnation"]
 
