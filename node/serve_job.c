@@ -45,9 +45,10 @@ struct read_slot *slot_begin(struct request *request, uint32_t record_bytes, uin
     struct serve *serve = serve_of(conn);
     uint32_t pinned = record_bytes + SLOT_BLOCK_BYTES;
     uint64_t coming = conn->unsent + conn->expected;
-    uint32_t reads_max = request->type == WIRE_LIST ? SERVE_LIST_WINDOW : SERVE_READS_PER_REQUEST;
-    if (request->reads >= reads_max ||
-        (coming > 0 && coming + expected + WIRE_READ_ANSWER > CONN_UNSENT_MAX)) {
+    /* A LIST writes in order: what has arrived behind its first read counts, too. */
+    bool full = request->type == WIRE_LIST ? request->slots >= SERVE_LIST_WINDOW
+                                           : request->reads >= SERVE_READS_PER_REQUEST;
+    if (full || (coming > 0 && coming + expected + WIRE_READ_ANSWER > CONN_UNSENT_MAX)) {
         *ret_why = JOB_BLOCKED;
         return NULL;
     }
@@ -68,6 +69,7 @@ struct read_slot *slot_begin(struct request *request, uint32_t record_bytes, uin
     serve->pinned += pinned;
     conn->expected += slot->expected;
     request->reads++;
+    request->slots++;
     return slot;
 }
 
@@ -95,6 +97,8 @@ void slot_end(struct read_slot *slot)
     queue_remove(&slot->link);
     queue_push_front(&serve->free_slots, &slot->link);
     serve->slots_free++;
+    KHO_ASSERT(slot->request->slots > 0);
+    slot->request->slots--;
     serve->slot_ended = true;
     serve_ready(slot->request->conn);
     slot->request = NULL;
@@ -105,9 +109,10 @@ void slot_end(struct read_slot *slot)
 void serve_ready(struct conn *conn)
 {
     bool work = !queue_empty(&conn->jobs) || conn->large != NULL;
-    /* A large value holds a slot: it goes on even while the connection's jobs are starved. */
-    if (conn->large != NULL)
+    /* Its own reads or sends may be all that a starved connection needs, and it may hold slots. */
+    if (work && conn->starved)
         queue_remove(&conn->work);
+    conn->starved = false;
     if (work && queue_empty(&conn->work))
         queue_push(&serve_of(conn)->work, &conn->work);
 }
@@ -191,10 +196,12 @@ void serve_work(struct serve *serve)
     queue_append_all(&round, &serve->work);
     while (serve->units > 0 && (link = queue_pop(&round)) != NULL) {
         struct conn *conn = KHO_CONTAINER_OF(link, struct conn, work);
+        conn->starved = false;
         enum job_result result = conn_work(conn);
         if (result == JOB_STARVED) {
             queue_remove(&conn->work);
             queue_push(&serve->starved, &conn->work);
+            conn->starved = true;
         } else if (result == JOB_UNITS) {
             serve_ready(conn);
         }

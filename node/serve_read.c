@@ -54,13 +54,13 @@ enum serve_verdict serve_read(struct conn *conn, const struct wire_head *head, c
 
 /* Floor and drop number are the partition's, whatever the key. */
 static void read_floor(const struct serve *serve, uint32_t collection, uint32_t partition,
-                       struct wire_read_answer *answer)
+                       struct key_hash hash, struct wire_read_answer *answer)
 {
     const struct map *map = store_map(serve->store);
     struct wire_probe_answer probe;
     if (map == NULL || partition >= map->partitions)
         return;
-    store_probe(serve->store, collection, partition, (struct key_hash){0}, &probe);
+    store_probe(serve->store, collection, partition, hash, &probe);
     answer->floor = probe.floor;
     answer->drops = probe.drops;
 }
@@ -100,7 +100,7 @@ static bool read_refuse(struct request *request, uint32_t index, const struct wi
                         int32_t status)
 {
     struct wire_read_answer answer = {.index = index, .status = status, .state = WIRE_UNKNOWN};
-    read_floor(serve_of(request->conn), ask->collection, ask->partition, &answer);
+    read_floor(serve_of(request->conn), ask->collection, ask->partition, ask->hash, &answer);
     read_write(request, &answer, NULL);
     return read_answered(request);
 }
@@ -128,7 +128,8 @@ static void read_answer_of(struct read_slot *slot, struct wire_read_answer *ret)
         size_t bytes = head_only ? (size_t)KHO_RECORD_HEAD + record->key_len : record_size(record);
         answer.record_len = (uint32_t)bytes;
     }
-    read_floor(serve_of(slot->request->conn), read->collection, read->partition, &answer);
+    read_floor(serve_of(slot->request->conn), read->collection, read->partition, read->hash,
+               &answer);
     *ret = answer;
 }
 
