@@ -13,6 +13,8 @@
  * a copy of another node's). */
 #include "change.h"
 
+#define ADMIN_PAUSE_NS (100 * CLIENT_MS_NS)
+
 enum admin_phase { ADMIN_WAIT, ADMIN_ASK, ADMIN_CHANGE, ADMIN_PUSH, ADMIN_ENDED };
 
 /* Allowed moves, as bits of the phases that may follow. */
@@ -37,6 +39,7 @@ struct admin {
     bool asked;
     uint32_t node;
     struct wire_hello_node hello;
+    int new_home; /* where the node was the map's home and has no map any more */
 };
 
 static struct admin *admin_of(struct call *call)
@@ -137,19 +140,19 @@ static int admin_edit_create(struct client *client, struct change *change,
     return 0;
 }
 
-/* Another home, where the readmitted node was it: the first that is up and in reach. */
-static int admin_new_home(struct client *client, const struct admin *admin,
-                          struct change_parts *parts)
+/* Another home, where the readmitted node was it: the first other that is up and answers; -1: none
+ * does, yet. */
+static int admin_new_home(struct client *client, uint32_t home, struct kho_now now)
 {
-    for (uint32_t i = 0; i < parts->parts.node_count; i++) {
-        const struct session *session = client->remotes[i]->sessions[0];
-        if (i == admin->node || parts->nodes[i].state != MAP_NODE_UP || session == NULL ||
-            session_out_since(session) != CLIENT_NEVER)
-            continue;
-        parts->parts.home = (uint16_t)i;
-        return 0;
+    for (uint32_t i = 0; i < client->map.node_count; i++) {
+        struct map_node node;
+        struct session *session = route_session(client, i, 0, now);
+        map_node(&client->map, i, &node);
+        if (i != home && node.state == MAP_NODE_UP && session != NULL &&
+            session->state == SESSION_UP && session_out_since(session) == CLIENT_NEVER)
+            return (int)i;
     }
-    return parts->parts.node_count == 1 ? 0 : KHO_EUNAVAILABLE;
+    return client->map.node_count == 1 ? (int)home : -1;
 }
 
 static int admin_edit_readmit(struct client *client, struct change *change,
@@ -171,8 +174,10 @@ static int admin_edit_readmit(struct client *client, struct change *change,
     node->readmitted = parts->parts.epoch;
     change->lost_home = -1;
     if (parts->parts.home == index && kho_id_is_zero(&admin->hello.cluster)) {
+        if (admin->new_home < 0)
+            return KHO_EUNAVAILABLE;
         change->lost_home = index;
-        return admin_new_home(client, admin, parts);
+        parts->parts.home = (uint16_t)admin->new_home;
     }
     return 0;
 }
@@ -203,6 +208,20 @@ static void admin_change(struct client *client, struct admin *admin, struct kho_
     admin_timer_set(client, admin);
 }
 
+/* Who is at the address is known. A lost home needs another first, which may take a moment to
+ * connect. */
+static void admin_readmit(struct client *client, struct admin *admin, struct kho_now now)
+{
+    admin->new_home = admin_new_home(client, admin->node, now);
+    if (admin->node == client->map.home && admin->new_home < 0) {
+        admin_move(admin, ADMIN_WAIT);
+        call_timer_set(client, &admin->call,
+                       kho_min(now.mono_ns + ADMIN_PAUSE_NS, admin->call.deadline_ns));
+        return;
+    }
+    admin_change(client, admin, now);
+}
+
 /* --- Readmit: who is at the address? ---------------------------------------------------------- */
 
 static void admin_asked(struct client *client, struct request *request, int status,
@@ -231,10 +250,11 @@ static void admin_asked(struct client *client, struct request *request, int stat
     } else if (strange) {
         admin_end(client, admin, KHO_ECLUSTER);
     } else if (status == KHO_EINCARNATION || status == KHO_ESHARD || status == KHO_ENOMAP) {
-        admin_change(client, admin, now);
+        admin_readmit(client, admin, now);
     } else if (status == 0) { /* it brought a newer map: look again */
         admin_move(admin, ADMIN_WAIT);
-        call_timer_set(client, &admin->call, now.mono_ns + 100 * CLIENT_MS_NS);
+        call_timer_set(client, &admin->call,
+                       kho_min(now.mono_ns + ADMIN_PAUSE_NS, admin->call.deadline_ns));
     } else {
         admin_end(client, admin, status);
     }
@@ -250,6 +270,7 @@ static void admin_ask(struct client *client, struct admin *admin, struct kho_now
     }
     admin_move(admin, ADMIN_ASK);
     admin->node = (uint32_t)index;
+    admin->new_home = -1;
     admin->request = (struct request){
         .type = WIRE_MAP,
         .deadline_ns = now.mono_ns + left / 2,
