@@ -1,6 +1,7 @@
 """A bit flipped on one replica's disk never reaches a reader: another replica answers, the damage
 is reported by status and verify, and repair heals it."""
 
+import os
 import random
 
 from harness import Cluster, check, done, flip_bit, path, say
@@ -77,6 +78,17 @@ flip("c", "record-3")
 cluster.kill("a")
 all_read("from b, which was repaired, while c is damaged and a away")
 cluster.start("a")
-heal("at the end")
+heal("after the third repair")
+
+say("segments cut short, and one that is gone")
+for name, change in (("a", lambda file: os.truncate(file, os.path.getsize(file) // 2 + 512)),
+                     ("b", lambda file: os.truncate(file, 5000)),
+                     ("c", os.unlink)):
+    cluster.stop(name)
+    change(cluster.segments(name)[0])
+    cluster.start(name)
+    all_read("while node %s lacks a part of its log" % name)
+    cluster.kho("put", "records", "after-" + name, "written beside damage")
+    heal("after the repair of " + name)
 all_read("at the end")
 done()
