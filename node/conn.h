@@ -59,8 +59,8 @@ struct conn {
     bool receive_busy;
     bool send_busy;
     bool close_pushed;
+    bool starved;        /* its jobs wait for a read slot: `work` is in serve->starved */
     bool copy_waits;     /* what waits is a copy or admin's: it may use the reserve */
-    bool large_waits;    /* what waits is the end of a large value */
     struct queue dirty;  /* in host->dirty */
     struct queue gone;   /* in host->gone */
     struct queue paused; /* in serve->paused */

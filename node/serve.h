@@ -45,6 +45,7 @@ struct request {
     int32_t refused;   /* why the whole of it is refused, or 0 */
     uint32_t left;     /* entries (READ) or changes (admin) without an answer */
     uint32_t reads;    /* under way */
+    uint32_t slots;    /* that it holds: those reads, and what waits to be written */
     uint8_t *body;     /* copied, or a value that is being put together */
     uint32_t body_len;
     uint32_t body_size;       /* as allocated */

@@ -114,8 +114,9 @@
 /* HELLO flags of a node. */
 #define KHO_HELLO_SUSPECT  1u /* an episode of the whole shard is open (R3) */
 #define KHO_HELLO_READONLY 2u /* a write to disk failed (R4) */
-#define KHO_HELLO_EPISODE  4u /* some episode is open: a durable sequence that went back is known  \
-                               */
+#define KHO_HELLO_EPISODE                                                                          \
+    4u /* some episode is open: a durable sequence that went back is known                         \
+        */
 
 /* Frame flags. */
 #define KHO_FRAME_MORE      1u  /* more frames of this answer, or of this value, follow */
