@@ -1,6 +1,8 @@
 /* serve_test.c: what each kind of request answers, and when. Over the fake store. */
 #include "serving.h"
 
+#include "node/serve.h"
+
 static struct serving_frame frame;
 static uint8_t large_value[KHO_VALUE_MAX];
 
@@ -760,6 +762,49 @@ static void test_list(void **state)
     serving_destroy(s);
 }
 
+/* Listings whose first read comes last hold a bounded number of reads, and end. */
+static void test_list_window(void **state)
+{
+    (void)state;
+    struct serving *s = serving_ready();
+    char key[32];
+    uint32_t pages;
+    for (uint32_t i = 0; i < 700; i++) {
+        serving_key(s, i, true, key, sizeof key);
+        serving_put(s, 0, key, 100, "value", 5);
+    }
+    fake->hold_reads = true;
+    fake->last_read_first = true;
+    for (int32_t c = 1; c <= 10; c++) {
+        struct wire_list_ask ask = {
+            .collection = 1, .partition_to = SERVING_PARTITIONS, .ask = KHO_LIST_RECORDS};
+        serving_connect(s, c);
+        frame_begin(&frame);
+        wire_list_ask_encode(&ask, frame_add(&frame, WIRE_LIST_ASK));
+        serving_send(s, c, &frame, WIRE_LIST, 0);
+        serving_turn(s);
+        for (int i = 0; i < 20; i++) {
+            fake_reads_end(3);
+            serving_turn(s);
+            assert_true(fake->pinned <= (uint32_t)c * SERVE_LIST_WINDOW);
+        }
+    }
+    assert_int_equal(list_all(s, KHO_LIST_RECORDS, 0, &pages), 700);
+    while (fake_reads_end(100) > 0)
+        serving_turn(s);
+    for (int32_t c = 1; c <= 10; c++) {
+        struct wire_head head = {.flags = KHO_FRAME_MORE};
+        const uint8_t *body;
+        uint32_t entries = 0;
+        while (serving_answer(s, c, &head, &body))
+            entries += head.count;
+        assert_int_equal(entries, 700);
+        assert_int_equal(head.flags & KHO_FRAME_MORE, 0);
+    }
+    assert_int_equal(fake->pinned, 0);
+    serving_destroy(s);
+}
+
 /* An episode in the listed range is flagged; ranges that the map doesn't have are refused. */
 static void test_list_flags(void **state)
 {
@@ -903,6 +948,7 @@ int main(void)
         cmocka_unit_test(test_reads_in_any_order),
         cmocka_unit_test(test_read_statuses),
         cmocka_unit_test(test_list),
+        cmocka_unit_test(test_list_window),
         cmocka_unit_test(test_list_flags),
         cmocka_unit_test(test_digest),
         cmocka_unit_test(test_episodes),
