@@ -140,7 +140,7 @@ static void test_site_power_cut(void **state)
                 story_start(s, i);
             assert_true(answer_wait(&a, s->client, 60 * SIM_S));
             answer_fini(&a);
-            story_run_ms(s, 3000);
+            story_run_ms(s, 8000); /* a client gives a silent connection up after 5 s */
             for (unsigned before = 0; before <= round; before++) {
                 snprintf(prefix, sizeof prefix, "r%u-", before);
                 story_expect_filled(s, s->client, prefix, 8);

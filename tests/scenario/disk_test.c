@@ -21,21 +21,44 @@ static void test_full_disk(void **state)
     story_end(s);
 }
 
-/* Full disks on two nodes: a put is refused as what it is. */
+static uint64_t used(const struct vdisk *disk)
+{
+    struct file_found files[64];
+    size_t count = vdisk_list(disk, files, 64);
+    uint64_t bytes = 0;
+    assert_true(count <= 64);
+    for (size_t i = 0; i < count; i++)
+        bytes += kho_round_up(files[i].size, 4096);
+    return bytes;
+}
+
+/* Disks full to their reserve on two nodes: a put is refused as what it is and certainly not there;
+ * reads, and deletes out of the reserve, go on. */
 static void test_two_full_disks(void **state)
 {
     (void)state;
     struct story *s = story_begin(NULL, 2);
     story_put(s, "a", "1");
-    vdisk_faults(s->nodes[0].disk)->space_max = 0;
-    vdisk_faults(s->nodes[1].disk)->space_max = 0;
+    story_flush(s);
+    story_run_ms(s, 3000);
+    uint64_t reserve = s->cluster->options.reserve_bytes;
+    for (unsigned i = 0; i < 2; i++)
+        vdisk_faults(s->nodes[i].disk)->space_max = used(s->nodes[i].disk) + reserve * 3 / 4;
     /* The next look at the free space is only seconds away. */
     story_run_ms(s, 30000);
     struct outcome o = story_write(s, s->client, CLIENT_PUT, "a", "2", NULL, 6000);
     assert_int_not_equal(o.status, 0);
-    assert_int_not_equal(o.outcome, KHO_APPLIED);
+    assert_int_equal(o.outcome, KHO_IN_DOUBT); /* the third node took it */
     struct outcome read = story_read(s, s->client, CLIENT_GET, "a", 0);
     assert_int_equal(read.status, 0);
+    vdisk_faults(s->nodes[2].disk)->space_max = used(s->nodes[2].disk) + reserve * 3 / 4;
+    story_run_ms(s, 30000);
+    o = story_write(s, s->client, CLIENT_PUT, "b", "1", NULL, 6000);
+    assert_int_equal(o.status, KHO_ENOSPACE);
+    assert_int_equal(o.outcome, KHO_NOT_APPLIED);
+    o = story_write(s, s->client, CLIENT_DEL, "a", NULL, NULL, 6000);
+    assert_int_equal(o.status, 0);
+    story_expect(s, "a", NULL);
     story_end(s);
 }
 
@@ -46,6 +69,8 @@ static void test_write_error(void **state)
     (void)state;
     struct story *s = story_begin(NULL, 3);
     story_fill(s, "a", 5);
+    story_flush(s);
+    story_run_ms(s, 1000);
     vdisk_faults(s->nodes[2].disk)->write_error = 1000000;
     story_fill(s, "b", 10);
     vdisk_faults(s->nodes[2].disk)->write_error = 0;

@@ -348,6 +348,7 @@ void node_start(struct node *node)
     node->asleep_until = 0;
     node->tick_at = 0;
     node->failure[0] = '\0';
+    vnet_node_back(cluster->net, node->index);
     sim_trace(cluster->sim, "%s: starts with %zu files", node->name, count);
     shard_start(node->shard, files, count, node_now(node));
     node_turn_soon(node);

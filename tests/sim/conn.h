@@ -58,7 +58,7 @@ struct vnet {
     bool blocked[VNET_CLIENTS_MAX + 1][VNET_NODES_MAX][2]; /* the last client: raw ends */
 };
 
-/* --- net.c ------------------------------------------------------------------------------------ */
+/* --- net.c, net_break.c ----------------------------------------------------------------------- */
 
 uint64_t vnet_delay(struct vnet *net);
 struct vconn *vconn_make(struct vnet *net, uint32_t client, uint32_t node);
@@ -70,6 +70,8 @@ void vconn_sends_end(struct vconn *conn, int side, int32_t error);
 /* Tells one end that the connection is over. */
 void vconn_side_ends(struct vconn *conn, int side, int error);
 void vconn_handle_free(struct vconn *conn);
+/* The far machine answers what it knows nothing of: the client learns that it is over. */
+void vconn_reset_soon(struct vconn *conn, uint64_t delay_ns);
 /* Frees the bytes of one that has no end any more. */
 void vconn_over(struct vconn *conn);
 

@@ -87,7 +87,7 @@ static void sends_later(void *owner, uint64_t side)
         return;
     }
     if (c->open[side])
-        vconn_sends_end(c, (int)side, c->dead ? -ECONNRESET : 0);
+        vconn_sends_end(c, (int)side, c->told[side] ? -ECONNRESET : 0);
 }
 
 static void send_take(struct vconn *c, int side, void *op, const uint8_t *bytes, size_t len)
@@ -103,6 +103,8 @@ static void send_take(struct vconn *c, int side, void *op, const uint8_t *bytes,
     else
         flow->sent += len;
     flow->sends[flow->send_count++] = (struct send){op, flow->sent};
+    if (side == CLIENT && c->dead && c->net->world.node_listening(c->net->owner, c->node) >= 0)
+        vconn_reset_soon(c, vnet_delay(c->net));
     vconn_pump_soon(c, side, vnet_delay(c->net));
     sim_after(c->net->sim, 1 + sim_below(c->net->sim, 20 * SIM_US), sends_later, c, (uint64_t)side);
 }

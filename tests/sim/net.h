@@ -59,6 +59,8 @@ void vnet_node_op(struct vnet *net, uint32_t node, struct op *op);
 /* The end is gone, with all that it had under way. `silent`: the others aren't told but find out
  * when they wait (a machine without power); else they learn soon. */
 void vnet_node_gone(struct vnet *net, uint32_t node, bool silent);
+/* It is there again: whoever still sends to its former life is told that it is over. */
+void vnet_node_back(struct vnet *net, uint32_t node);
 void vnet_client_gone(struct vnet *net, uint32_t client, bool silent);
 
 /* --- Faults ----------------------------------------------------------------------------------- */

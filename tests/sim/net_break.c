@@ -24,6 +24,12 @@ static void break_arrives(void *owner, uint64_t side)
     vconn_over(c);
 }
 
+void vconn_reset_soon(struct vconn *c, uint64_t delay_ns)
+{
+    if (c->open[CLIENT] && !c->told[CLIENT])
+        sim_after(c->net->sim, delay_ns, break_arrives, c, CLIENT);
+}
+
 static void conn_break(struct vconn *c, uint64_t client_after, uint64_t node_after)
 {
     c->dead = true;
@@ -64,6 +70,16 @@ void vnet_node_gone(struct vnet *net, uint32_t node, bool silent)
     for (size_t i = net->first_live; i < net->conn_count; i++)
         if (net->conns[i]->node == node && net->conns[i]->established && net->conns[i]->open[NODE])
             side_gone(net->conns[i], NODE, silent);
+}
+
+void vnet_node_back(struct vnet *net, uint32_t node)
+{
+    for (size_t i = net->first_live; i < net->conn_count; i++) {
+        struct vconn *c = net->conns[i];
+        bool unread = c->flow[CLIENT].sent > c->flow[CLIENT].delivered;
+        if (c->node == node && c->dead && c->established && !c->raw && unread)
+            vconn_reset_soon(c, sim_below(net->sim, SIM_S));
+    }
 }
 
 void vnet_client_gone(struct vnet *net, uint32_t client, bool silent)

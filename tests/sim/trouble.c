@@ -14,6 +14,11 @@ static bool on(const struct workload *w, enum sim_fault fault)
     return (w->plan.faults & 1u << fault) != 0;
 }
 
+static bool one_in(struct workload *w, uint64_t n)
+{
+    return sim_below(w->sim, n) == 0;
+}
+
 static uint32_t node_draw(struct workload *w)
 {
     return (uint32_t)sim_below(w->sim, w->cluster->options.nodes);
@@ -83,7 +88,8 @@ static void site_power_cut(struct workload *w)
     for (uint32_t i = 0; i < w->cluster->options.nodes; i++)
         power_cut(w, &w->cluster->nodes[i]);
     w->troubled = 0;
-    sim_after(w->sim, sim_between(w->sim, 10 * SIM_MS, 3 * SIM_S), site_over, w, 0);
+    sim_after(w->sim, sim_between(w->sim, 10 * SIM_MS, one_in(w, 4) ? 3 * SIM_S : 300 * SIM_MS),
+              site_over, w, 0);
 }
 
 static void partition(struct workload *w, struct node *node)
@@ -106,7 +112,7 @@ static void partition(struct workload *w, struct node *node)
 static bool node_trouble(struct workload *w, enum sim_fault fault, struct node *node)
 {
     struct vdisk_faults *faults = vdisk_faults(node->disk);
-    uint64_t lasts = sim_between(w->sim, SIM_MS, 4 * SIM_S);
+    uint64_t lasts = sim_between(w->sim, SIM_MS, one_in(w, 4) ? 4 * SIM_S : 300 * SIM_MS);
     if (w->troubled >= 0 || !node_serving(node))
         return false;
     switch (fault) {

@@ -17,7 +17,7 @@ static uint32_t faults_draw(struct sim *sim)
         SIM_FAULT_pause,   SIM_FAULT_client_crash, SIM_FAULT_cancel,      SIM_FAULT_clock_jump,
     };
     uint32_t faults = 0;
-    uint64_t in_ten = sim_between(sim, 1, 6);
+    uint64_t in_ten = sim_between(sim, 1, 8);
     for (size_t i = 0; i < KHO_COUNT_OF(drawn); i++)
         if (sim_below(sim, 10) < in_ten)
             faults |= 1u << drawn[i];
@@ -31,7 +31,7 @@ void plan_draw(struct sim *sim, struct plan *ret_plan, struct cluster_options *r
     cluster_options_init(o);
     *p = (struct plan){.clients = (uint32_t)sim_between(sim, 1, 4),
                        .keys = (uint32_t)sim_between(sim, 1, 8),
-                       .calls = (uint32_t)sim_between(sim, 40, 250),
+                       .calls = (uint32_t)sim_between(sim, 40, 400),
                        .depth = (uint32_t)sim_between(sim, 1, 3),
                        .batch_max = (uint32_t)sim_between(sim, 1, WORKLOAD_BATCH_MAX),
                        .deadline_ms = one_of(sim, 500, 3000, 10000),
@@ -43,7 +43,7 @@ void plan_draw(struct sim *sim, struct plan *ret_plan, struct cluster_options *r
                        .stat_ppm = (uint32_t)sim_between(sim, 0, 60000),
                        .retry_ppm = (uint32_t)sim_between(sim, 0, 1000000)};
     p->faults = faults_draw(sim);
-    p->fault_interval_ns = sim_below(sim, 8) == 0 ? 0 : sim_between(sim, 5, 600) * SIM_MS;
+    p->fault_interval_ns = sim_below(sim, 16) == 0 ? 0 : sim_between(sim, 2, 200) * SIM_MS;
     o->nodes = sim_below(sim, 4) == 0 ? 4 : 3;
     p->weak = (int32_t)sim_below(sim, o->nodes);
     o->clients = p->clients;
