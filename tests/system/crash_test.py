@@ -32,6 +32,22 @@ check(want == got, "the records of the import are there byte for byte: %d of %d"
     len(set(want) & set(got)), len(want)))
 cluster.start("c")
 
+say("one node is asked to leave in the middle of an import")
+result.clear()
+importing = threading.Thread(target=lambda: result.update(ended=cluster.kho(
+    "import", "again", path("lines.txt"), "--create", "--rate", "7000", within=120)))
+importing.start()
+time.sleep(1.2)
+begun = time.monotonic()
+cluster.stop("a")
+check(time.monotonic() - begun < 5, "it leaves soon, whatever is under way")
+importing.join()
+check("ended" in result, "the import ended well")
+check(cluster.log("a").rstrip().endswith("stopped"), "it left in order")
+cluster.start("a")
+cluster.kho("repair", within=120)
+cluster.kho("verify")
+
 say("all nodes die at once under single puts")
 cluster.kho("collection", "create", "single")
 acknowledged, doubtful = {}, {}
