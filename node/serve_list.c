@@ -166,7 +166,7 @@ static bool list_issue(struct request *request, const struct wire_list_entry *en
     slot->read.hash.high = entry->tag.high;
     slot->read.hash.low = (uint64_t)entry->tag.low << 56;
     queue_push(&request->window, &slot->link);
-    request->page_bytes += bytes;
+    request->page_bytes += wanted ? entry->record_len : 0;
     slot->reading = wanted;
     if (!wanted || store_read(serve->store, &slot->read, serve->host.now))
         slot_arrived(slot);
