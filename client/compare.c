@@ -93,15 +93,14 @@ static void compare_sum(const struct survey *survey, uint32_t node, uint32_t col
     digest->status = n->status;
     for (size_t i = 0; i < n->count; i++) {
         const struct wire_digest_entry *entry = &n->entries[i];
-        if (entry->collection != collection) {
-            digest->episodes += entry->collection == KHO_ALL && entry->episode != 0;
+        if (entry->collection != collection)
             continue;
-        }
         digest->records += entry->count;
         digest->bytes += entry->bytes;
-        digest->episodes += entry->episode != 0;
         sum += (unsigned __int128)entry->sum_high << 64 | entry->sum_low;
     }
+    for (uint32_t p = 0; p < survey->partitions; p++)
+        digest->episodes += n->status == 0 && survey_open(survey, node, p);
     kho_store64(digest->sum, (uint64_t)sum);
     kho_store64(digest->sum + 8, (uint64_t)(sum >> 64));
 }
@@ -151,7 +150,7 @@ static void compare_partition(const struct client *client, const struct compare 
         const struct wire_digest_entry *entry =
             survey_find(survey, node, collection->id, partition);
         entry = entry != NULL ? entry : &nothing;
-        damaged |= survey_episode(survey, node, collection->id, partition) != 0;
+        damaged |= survey_open(survey, node, partition);
         if (one != NULL)
             differing |= one->count != entry->count || one->sum_low != entry->sum_low ||
                          one->sum_high != entry->sum_high;

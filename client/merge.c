@@ -13,6 +13,8 @@
  * replica has failed. */
 #include "merge.h"
 
+#define MERGE_SILENCE_NS (100 * CLIENT_MS_NS)
+
 static void merge_clear(struct client *client, struct merge *merge)
 {
     for (uint32_t k = 0; k < KHO_MAP_REPLICAS_MAX; k++) {
@@ -199,7 +201,9 @@ static bool merge_ask_next(struct client *client, struct merge *merge, struct kh
                 continue;
             uint32_t shard = route_shard(client, merge->nodes[k], merge->from.partition);
             struct session *session = route_session(client, merge->nodes[k], shard, now);
-            bool in_reach = session != NULL && session_out_since(session) == CLIENT_NEVER;
+            uint64_t since = session != NULL ? session_out_since(session) : 0;
+            /* One that was asked a moment ago is not out of reach. */
+            bool in_reach = since == CLIENT_NEVER || now.mono_ns < since + MERGE_SILENCE_NS;
             if (!in_reach && pass == 0)
                 continue;
             if (merge_ask(client, merge, k, now) == 0)

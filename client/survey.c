@@ -16,6 +16,8 @@ void survey_stop(struct client *client, struct survey *survey)
             request_drop(client, &survey->parts[i].request);
     for (uint32_t i = 0; i < survey->node_count; i++)
         client_release(client, survey->nodes[i].entries);
+    for (uint32_t i = 0; i < survey->node_count; i++)
+        client_release(client, survey->nodes[i].open);
     client_release(client, survey->parts);
     client_release(client, survey->nodes);
     survey->parts = NULL;
@@ -66,9 +68,12 @@ static void survey_frame(struct client *client, struct request *request,
         node->status = -ENOMEM;
         return;
     }
-    for (uint32_t i = 0; i < head->count; i++)
-        wire_digest_entry_decode(body + (size_t)i * WIRE_DIGEST_ENTRY,
-                                 &node->entries[node->count++]);
+    for (uint32_t i = 0; i < head->count; i++) {
+        struct wire_digest_entry *entry = &node->entries[node->count++];
+        wire_digest_entry_decode(body + (size_t)i * WIRE_DIGEST_ENTRY, entry);
+        if (entry->partition >= part->survey->partitions)
+            node->status = KHO_EMALFORMED;
+    }
 }
 
 /* All have ended. */
@@ -79,6 +84,10 @@ static void survey_finish(struct client *client, struct survey *survey, struct k
         struct survey_node *node = &survey->nodes[i];
         if (node->status != 0)
             node->count = 0;
+        for (size_t e = 0; e < node->count; e++)
+            if (node->entries[e].episode != 0)
+                node->open[node->entries[e].partition / 8] |=
+                    (uint8_t)(1u << (node->entries[e].partition % 8));
         if (node->count > 1)
             qsort(node->entries, node->count, sizeof *node->entries, survey_compare);
         if (node->asked && (node->status == KHO_EEPOCHOLD || node->status == -ENOMEM))
@@ -144,6 +153,12 @@ int survey_start(struct client *client, struct survey *survey, struct kho_now no
         goto fail;
     survey->node_count = map->node_count;
     survey->part_count = parts; /* those that are skipped stay zeroed */
+    survey->partitions = map->partitions;
+    for (uint32_t i = 0; i < map->node_count; i++) {
+        survey->nodes[i].open = client_allocate_zeroed(client, (map->partitions + 7) / 8);
+        if (survey->nodes[i].open == NULL)
+            goto fail;
+    }
     uint32_t at = 0;
     for (uint32_t i = 0; i < map->node_count; i++) {
         struct map_node node;
@@ -172,12 +187,7 @@ const struct wire_digest_entry *survey_find(const struct survey *survey, uint32_
     return bsearch(&key, n->entries, n->count, sizeof *n->entries, survey_compare);
 }
 
-uint64_t survey_episode(const struct survey *survey, uint32_t node, uint32_t collection,
-                        uint32_t partition)
+bool survey_open(const struct survey *survey, uint32_t node, uint32_t partition)
 {
-    const struct wire_digest_entry *entry = survey_find(survey, node, collection, partition);
-    if (entry != NULL && entry->episode != 0)
-        return entry->episode;
-    entry = survey_find(survey, node, KHO_ALL, partition);
-    return entry != NULL ? entry->episode : 0;
+    return (survey->nodes[node].open[partition / 8] >> (partition % 8) & 1) != 0;
 }

@@ -20,6 +20,7 @@ struct survey_node {
     int status;                        /* 0: its digests are whole */
     struct wire_digest_entry *entries; /* by collection, then partition; KHO_ALL's come last */
     size_t count, capacity;
+    uint8_t *open; /* bit a partition: an episode is open there */
 };
 
 /* The end, once, unless stopped: 0 (see each node's status), KHO_EEPOCHOLD, or -ENOMEM. */
@@ -36,6 +37,7 @@ struct survey {
 
     struct survey_node *nodes; /* node_count, as in the map */
     uint32_t node_count;
+    uint32_t partitions;
 
     /* The survey's own. */
     struct survey_part *parts;
@@ -52,9 +54,7 @@ void survey_stop(struct client *client, struct survey *survey);
 /* The entry of a table on a node, or NULL: no records there. */
 const struct wire_digest_entry *survey_find(const struct survey *survey, uint32_t node,
                                             uint32_t collection, uint32_t partition);
-/* The id of an episode that is open in the partition on that node, or 0. `collection`: a survey of
- * one collection knows no more than its entry and those for partitions without records. */
-uint64_t survey_episode(const struct survey *survey, uint32_t node, uint32_t collection,
-                        uint32_t partition);
+/* Is an episode open in the partition on that node? */
+bool survey_open(const struct survey *survey, uint32_t node, uint32_t partition);
 
 #endif
