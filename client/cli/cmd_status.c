@@ -25,6 +25,8 @@ static uint64_t number(const struct kho_node_status *node, const char *name)
 static const char *state_of(const struct kho_node_status *node, enum table_mark *ret_mark)
 {
     *ret_mark = MARK_BAD;
+    if (node->status == KHO_EUNAVAILABLE || node->status == KHO_EDEADLINE)
+        return "unreachable";
     if (node->status != 0)
         return kho_strerror(node->status);
     if (number(node, "suspect") != 0)

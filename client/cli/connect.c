@@ -13,7 +13,7 @@
 #include "local.h"
 #include "print.h"
 
-enum { CLOSE_GRACE_MS = 1000, DEADLINE_MS = 10000 };
+enum { CLOSE_GRACE_MS = 300, DEADLINE_MS = 10000 };
 
 static struct connection the_connection;
 

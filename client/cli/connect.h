@@ -30,7 +30,8 @@ struct connection *connection_open(const struct args *args, int *ret_exit);
 struct connection *connection_open_at(const char *addresses, uint32_t deadline_ms, int *ret_status);
 /* Runs the loop until *done. */
 void connection_wait(struct connection *connection, const bool *done);
-/* Closes: what was written gets a second to reach the last replica, too. Takes NULL. */
+/* Closes: what was acknowledged by a majority gets a moment to reach the last replica, too; where
+ * that one is away, it is for repair to bring. Takes NULL. */
 void connection_close(struct connection *connection);
 
 /* A call that ends with a status alone: pass it with a struct waited_status as argument. */
