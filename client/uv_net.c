@@ -526,7 +526,9 @@ static void on_idle(uv_idle_t *idle)
     (void)idle;
 }
 
-static void net_round(struct net *net)
+/* The clock is judged after the poll only: what has arrived in time must not be late because the
+ * loop was busy. */
+static void net_round(struct net *net, bool after_poll)
 {
     struct queue ended, *link;
     struct kho_now now = api_now();
@@ -534,7 +536,7 @@ static void net_round(struct net *net)
     queue_append_all(&ended, &net->ended);
     while ((link = queue_pop(&ended)) != NULL)
         net->core->completed(net->owner, KHO_CONTAINER_OF(link, struct client_op, link), now);
-    if (now.mono_ns >= net->core->deadline(net->owner))
+    if (after_poll && now.mono_ns >= net->core->deadline(net->owner))
         net->core->tick(net->owner, now);
     net->core->step_end(net->owner, now);
     net_carry_out(net);
@@ -542,14 +544,14 @@ static void net_round(struct net *net)
 }
 
 /* True when there was one. */
-static bool net_turn(struct net *net)
+static bool net_turn(struct net *net, bool after_poll)
 {
     if (net->in_turn || net->closing || !net->due)
         return false;
     net->in_turn = true;
     for (unsigned i = 0; i < ROUNDS_PER_TURN && net->due && !net->closing; i++) {
         net->due = false;
-        net_round(net);
+        net_round(net, after_poll);
     }
     net->in_turn = false;
     if (!net->closing)
@@ -579,15 +581,18 @@ static void net_hooks_close(struct net *net)
 /* An active idle hook keeps the poll from waiting: where something is left to do, and after a turn
  * before the poll, since whoever runs the loop once for a callback must not wait after he got it.
  */
-static void net_hook(struct net *net, bool before_poll)
+static void net_hook(struct net *net, bool after_poll)
 {
-    bool turned = net_turn(net);
+    bool turned = net_turn(net, after_poll);
     if (net->closing) {
         if (net->live == 0)
             net_hooks_close(net);
         return;
     }
-    if (net->due || (turned && before_poll))
+    /* A deadline that has passed waits for the turn after the poll. */
+    if (!after_poll && api_now().mono_ns >= net->core->deadline(net->owner))
+        net->due = true;
+    if (net->due || (turned && !after_poll))
         uv_idle_start(&net->idle, on_idle);
     else
         uv_idle_stop(&net->idle);
@@ -595,12 +600,12 @@ static void net_hook(struct net *net, bool before_poll)
 
 static void on_prepare(uv_prepare_t *prepare)
 {
-    net_hook(prepare->data, true);
+    net_hook(prepare->data, false);
 }
 
 static void on_check(uv_check_t *check)
 {
-    net_hook(check->data, false);
+    net_hook(check->data, true);
 }
 
 int net_init(struct net *net, uv_loop_t *loop, const struct kho_heap *heap,

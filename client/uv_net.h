@@ -1,9 +1,9 @@
 /* uv_net.h: carries out a core's ops on a libuv loop, and takes its turns: connections, one timer,
  * and the hooks that make calls of any part of the loop's iteration part of the next turn.
  *
- * A turn: report the ops that ended, tick if the deadline has passed, end the step, carry out the
- * ops it left, flush the connections, deliver. It runs before the loop polls and after it, when
- * there is a reason to. */
+ * A turn: report the ops that ended, tick if the deadline has passed (after the poll), end the
+ * step, carry out the ops it left, flush the connections, deliver. It runs before the loop polls
+ * and after it, when there is a reason to. */
 #ifndef KHO_CLIENT_UV_NET_H
 #define KHO_CLIENT_UV_NET_H
 
