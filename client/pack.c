@@ -10,10 +10,11 @@
 #include "item.h"
 #include "session.h"
 
-#define PACK_STREAM_SHARE (64u << 10) /* of a block, where other frames wait beside a large value  \
-                                       */
-#define PACK_READS_MAX 1024u          /* in a frame: answers are larger than asks */
-#define PACK_POOL_MAX  16u            /* blocks kept for reuse: 4 MiB */
+#define PACK_STREAM_SHARE                                                                          \
+    (64u << 10)              /* of a block, where other frames wait beside a large value           \
+                              */
+#define PACK_READS_MAX 1024u /* in a frame: answers are larger than asks */
+#define PACK_POOL_MAX  16u   /* blocks kept for reuse: 4 MiB */
 
 struct send_block *send_block_take(struct client *client)
 {

@@ -314,6 +314,7 @@ void request_answered(struct client *client, struct session *session, const uint
         return;
     }
     uint64_t id = way->id;
+    uint8_t type = way->type;
     if (way->request != NULL && way->request->frame != NULL)
         way->request->frame(client, way->request, &head, body, head.length - KHO_FRAME_HEAD, now);
     /* The handler may have broken the session (a map that retires it, a body of the wrong length):
@@ -326,7 +327,8 @@ void request_answered(struct client *client, struct session *session, const uint
         if (request != NULL)
             request_finish(client, request, 0, now);
     }
-    if (session->state == SESSION_UP && session->remote != NULL && client_has_map(client) &&
-        head.epoch > client->map.epoch)
+    /* A map that was brought and couldn't be put in force isn't asked for again at once. */
+    if (type != WIRE_MAP && session->state == SESSION_UP && session->remote != NULL &&
+        client_has_map(client) && head.epoch > client->map.epoch)
         session_fetch_map(client, session, now);
 }

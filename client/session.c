@@ -508,6 +508,8 @@ uint64_t session_deadline(const struct client *client, const struct session *ses
         at = kho_min(at, session->since_ns + SESSION_HELLO_NS);
     else if (session->state == SESSION_UP && session->way_count > 0)
         at = kho_min(at, session->asked_ns + SESSION_SILENCE_NS);
+    if (session->remote == NULL || session->remote->seed)
+        return at;
     if (session->hold_until_ns != 0)
         at = kho_min(at, session->hold_until_ns);
     uint64_t out = session_out_since(session);

@@ -168,8 +168,10 @@ static void slot_failed(struct client *client, struct slot *slot, int status, st
 {
     static const struct wire_probe_answer no_vote = {.state = WIRE_UNKNOWN};
     if (slot_status_passes(status)) {
-        /* Refused as a whole means not carried out; a broken connection leaves that open. */
-        if (slot_writes(slot) && status != KHO_EUNAVAILABLE && status != 0 && !slot->twice)
+        /* Refused as a whole means not carried out. A broken connection leaves that open, and so
+         * does a map that came into force after the write was accepted (R5). */
+        bool refused = status != KHO_EUNAVAILABLE && status != KHO_EEPOCHOLD && status != 0;
+        if (slot_writes(slot) && refused && !slot->twice)
             slot->maybe = false;
         if (slot->kind == SLOT_READ)
             reader_source_lost(client, slot, now);

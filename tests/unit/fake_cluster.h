@@ -1,0 +1,765 @@
+/* fake_cluster.h: three nodes in memory for tests of the client's core: they speak the wire, keep
+ * their records in an array, and misbehave as told. Time is virtual and jumps to the next deadline.
+ */
+#ifndef KHO_FAKE_CLUSTER_H
+#define KHO_FAKE_CLUSTER_H
+
+#include "client/core.h"
+#include "client/session.h"
+#include "unit.h"
+
+#define FAKE_NODES      3
+#define FAKE_PARTITIONS 8
+#define FAKE_CONNS      64
+#define FAKE_RECORDS    1024
+
+struct fake_record {
+    bool used;
+    struct version version;
+    uint8_t state; /* enum wire_state */
+    uint32_t collection;
+    uint16_t key_len;
+    uint8_t key[KHO_KEY_MAX];
+    uint8_t *value;
+    uint32_t value_len;
+};
+
+struct fake_node {
+    struct kho_id incarnation;
+    uint64_t durable;
+    uint64_t wall_ms;
+    uint8_t *map; /* NULL: none */
+    size_t map_len;
+    uint64_t floor;
+    /* Misbehaviour. */
+    bool down;        /* refuses connections */
+    bool mute;        /* takes what comes and says nothing */
+    bool lose_acks;   /* stores, but doesn't answer writes */
+    bool ignore;      /* neither stores nor answers writes */
+    bool suspect;     /* flags its answers (R3) */
+    bool unknown;     /* can't say of any key (R2) */
+    bool rotten;      /* READ ends as damaged */
+    bool corrupt;     /* READ brings values that don't match their hash */
+    bool stale_below; /* refuses first-hand writes at or below the floor */
+    int write_status; /* refuses writes */
+    /* What happened. */
+    uint32_t writes, copies, reads, probes, hellos;
+    struct fake_record records[FAKE_RECORDS];
+};
+
+struct fake_conn {
+    bool open;
+    int node; /* -1: at an address where nobody is */
+    bool greeted;
+    uint8_t *in;
+    size_t in_len;
+    uint8_t *out;
+    size_t out_len;
+    /* A large value that comes in. */
+    struct record large;
+    uint8_t large_key[KHO_KEY_MAX];
+    uint64_t large_id;
+    bool large_copy;
+    uint8_t *large_value;
+    uint32_t large_got;
+};
+
+struct fake_done {
+    struct client_done done;
+    struct kho_result first; /* of its results */
+    uint8_t first_value[512];
+    bool come;
+};
+
+struct fake_cluster {
+    struct client *client;
+    struct kho_now now;
+    struct fake_node nodes[FAKE_NODES];
+    struct fake_conn conns[FAKE_CONNS];
+    uint32_t dones;
+    /* The heap: fails allocation number `fail_at` (0: none). */
+    uint64_t allocations, fail_at, live;
+    bool fail_on; /* and every one after it */
+    uint64_t epoch;
+};
+
+/* --- Map -------------------------------------------------------------------------------------- */
+
+static uint8_t *fake_map(uint64_t epoch, const struct fake_cluster *cluster, size_t *ret_len)
+{
+    static const char *const names[FAKE_NODES] = {"a", "b", "c"};
+    struct map_node nodes[FAKE_NODES] = {0};
+    struct map_collection collections[2] = {
+        {.name = "people", .id = 1, .replicas = 3, .separator = KHO_NO_SEPARATOR, .since = 1},
+        {.name = "events", .id = 2, .replicas = 3, .separator = KHO_NO_SEPARATOR, .since = 1}};
+    uint16_t table[FAKE_PARTITIONS * FAKE_NODES];
+    uint32_t since[FAKE_PARTITIONS * FAKE_NODES];
+    for (int i = 0; i < FAKE_NODES; i++) {
+        snprintf(nodes[i].name, sizeof nodes[i].name, "%s", names[i]);
+        snprintf(nodes[i].address, sizeof nodes[i].address, "node-%s", names[i]);
+        nodes[i].incarnation = cluster->nodes[i].incarnation;
+        nodes[i].port = (uint16_t)(7000 + i);
+        nodes[i].shards = 1;
+        nodes[i].weight = 1;
+        nodes[i].state = MAP_NODE_UP;
+    }
+    for (int i = 0; i < FAKE_PARTITIONS * FAKE_NODES; i++) {
+        table[i] = (uint16_t)((i / FAKE_NODES + i) % FAKE_NODES);
+        since[i] = 1;
+    }
+    struct map_parts parts = {
+        .epoch = epoch,
+        .seed = 77,
+        .partitions = FAKE_PARTITIONS,
+        .replicas = 3,
+        .write_quorum = 2,
+        .read_quorum = 2,
+        .width = 3,
+        .node_count = FAKE_NODES,
+        .collection_count = 2,
+        .nodes = nodes,
+        .collections = collections,
+        .table = table,
+        .since = since,
+    };
+    memset(parts.cluster.bytes, 9, 16);
+    uint8_t *bytes = (uint8_t *)malloc(map_size(&parts));
+    map_encode(&parts, bytes);
+    struct map map;
+    assert_int_equal(map_decode(bytes, map_size(&parts), &map), 0);
+    *ret_len = map_size(&parts);
+    return bytes;
+}
+
+static void fake_node_map(struct fake_cluster *cluster, int node, uint64_t epoch)
+{
+    free(cluster->nodes[node].map);
+    cluster->nodes[node].map = fake_map(epoch, cluster, &cluster->nodes[node].map_len);
+}
+
+/* --- Heap ------------------------------------------------------------------------------------- */
+
+static void *fake_allocate(size_t size, void *arg)
+{
+    struct fake_cluster *cluster = (struct fake_cluster *)arg;
+    cluster->allocations++;
+    if (cluster->fail_at != 0 && (cluster->allocations == cluster->fail_at ||
+                                  (cluster->fail_on && cluster->allocations > cluster->fail_at)))
+        return NULL;
+    cluster->live++;
+    return malloc(size);
+}
+
+static void fake_release(void *memory, void *arg)
+{
+    struct fake_cluster *cluster = (struct fake_cluster *)arg;
+    if (memory == NULL)
+        return;
+    cluster->live--;
+    free(memory);
+}
+
+/* --- Node ------------------------------------------------------------------------------------- */
+
+static void fake_out(struct fake_conn *conn, const void *bytes, size_t len)
+{
+    conn->out = (uint8_t *)realloc(conn->out, conn->out_len + len);
+    memcpy(conn->out + conn->out_len, bytes, len);
+    conn->out_len += len;
+}
+
+static void fake_answer(struct fake_cluster *cluster, struct fake_conn *conn,
+                        const struct wire_head *ask, uint8_t type, uint8_t flags, uint16_t count,
+                        int status, const uint8_t *body, size_t len)
+{
+    struct fake_node *node = &cluster->nodes[conn->node];
+    uint8_t *frame = (uint8_t *)malloc(KHO_FRAME_HEAD + len);
+    struct wire_head head = {
+        .length = (uint32_t)(KHO_FRAME_HEAD + len),
+        .type = type,
+        .flags = (uint8_t)(flags | (node->suspect ? KHO_FRAME_SUSPECT : 0)),
+        .count = count,
+        .request = ask->request,
+        .wall_ms = node->wall_ms,
+        .durable = node->durable,
+        .status = status,
+    };
+    if (node->map != NULL) {
+        head.epoch = kho_load64(node->map + 24);
+        head.map_hash = kho_load64(node->map + 32);
+    }
+    if (len > 0)
+        memcpy(frame + KHO_FRAME_HEAD, body, len);
+    wire_frame_seal(frame, &head, true);
+    fake_out(conn, frame, head.length);
+    free(frame);
+}
+
+static struct fake_record *fake_find(struct fake_node *node, uint32_t collection, const void *key,
+                                     size_t key_len)
+{
+    for (int i = 0; i < FAKE_RECORDS; i++) {
+        struct fake_record *record = &node->records[i];
+        if (record->used && record->collection == collection && record->key_len == key_len &&
+            memcmp(record->key, key, key_len) == 0)
+            return record;
+    }
+    return NULL;
+}
+
+static struct fake_record *fake_find_hash(struct fake_node *node, uint32_t collection,
+                                          struct key_hash hash)
+{
+    for (int i = 0; i < FAKE_RECORDS; i++) {
+        struct fake_record *record = &node->records[i];
+        if (!record->used || record->collection != collection)
+            continue;
+        struct key_hash own = key_hash(collection, record->key, record->key_len, 77);
+        if (own.low == hash.low && own.high == hash.high)
+            return record;
+    }
+    return NULL;
+}
+
+static int fake_store(struct fake_node *node, const struct record *record, bool copy)
+{
+    struct fake_record *at = fake_find(node, record->collection, record->key, record->key_len);
+    if (node->write_status != 0)
+        return node->write_status;
+    if (!copy && node->stale_below && at == NULL && record->version.counter <= node->floor)
+        return KHO_ESTALE;
+    if (!record_value_matches(record))
+        return KHO_ECHECKSUM;
+    if (at != NULL && version_compare(record->version, at->version) == 0 &&
+        (at->value_len != record->raw_len ||
+         (at->value_len > 0 && memcmp(at->value, record->value, at->value_len) != 0)))
+        return KHO_ECONFLICT;
+    if (at != NULL && version_compare(record->version, at->version) <= 0)
+        return 0;
+    for (int i = 0; at == NULL; i++) {
+        assert_true(i < FAKE_RECORDS);
+        if (!node->records[i].used)
+            at = &node->records[i];
+    }
+    free(at->value);
+    memset(at, 0, sizeof *at);
+    at->used = true;
+    at->collection = record->collection;
+    at->key_len = record->key_len;
+    memcpy(at->key, record->key, record->key_len);
+    at->version = record->version;
+    at->state = record_is_tombstone(record) ? WIRE_TOMBSTONE : WIRE_PRESENT;
+    at->value = (uint8_t *)malloc(record->raw_len + 1);
+    at->value_len = record->raw_len;
+    if (record->raw_len > 0)
+        memcpy(at->value, record->value, record->raw_len);
+    node->durable++;
+    return 0;
+}
+
+static void fake_probe(struct fake_cluster *cluster, struct fake_conn *conn,
+                       const struct wire_head *head, const uint8_t *body)
+{
+    struct fake_node *node = &cluster->nodes[conn->node];
+    uint8_t *answers = (uint8_t *)malloc((size_t)head->count * WIRE_PROBE_ANSWER);
+    node->probes += head->count;
+    for (uint32_t i = 0; i < head->count; i++) {
+        struct wire_probe_ask ask;
+        wire_probe_ask_decode(body + (size_t)i * WIRE_PROBE_ASK, &ask);
+        struct wire_probe_answer answer = {.state = WIRE_ABSENT, .floor = node->floor};
+        struct fake_record *record = fake_find_hash(node, ask.collection, ask.hash);
+        if (record != NULL) {
+            answer.version = record->version;
+            answer.state = record->state;
+        }
+        if (node->rotten && answer.state == WIRE_PRESENT)
+            answer.state = WIRE_VALUE_UNKNOWN;
+        if (node->unknown)
+            answer.state = WIRE_UNKNOWN;
+        wire_probe_answer_encode(&answer, answers + (size_t)i * WIRE_PROBE_ANSWER);
+    }
+    fake_answer(cluster, conn, head, head->type, 0, head->count, 0, answers,
+                (size_t)head->count * WIRE_PROBE_ANSWER);
+    free(answers);
+}
+
+static void fake_write(struct fake_cluster *cluster, struct fake_conn *conn,
+                       const struct wire_head *head, const uint8_t *body, size_t len)
+{
+    struct fake_node *node = &cluster->nodes[conn->node];
+    bool copy = (head->flags & KHO_FRAME_COPY) != 0;
+    uint8_t *answers = (uint8_t *)calloc(head->count, WIRE_STATUS_ANSWER);
+    for (uint32_t i = 0; i < head->count; i++) {
+        struct record record;
+        if (copy) {
+            body += WIRE_DROPS;
+            len -= WIRE_DROPS;
+            node->copies++;
+        } else {
+            node->writes++;
+        }
+        int used = record_decode(body, len, &record);
+        assert_true(used > 0);
+        body += used;
+        len -= (size_t)used;
+        int status = node->ignore ? 0 : fake_store(node, &record, copy);
+        kho_store32(answers + (size_t)i * WIRE_STATUS_ANSWER, (uint32_t)status);
+    }
+    assert_int_equal(len, 0);
+    if (!node->lose_acks && !node->ignore)
+        fake_answer(cluster, conn, head, head->type, 0, head->count, 0, answers,
+                    (size_t)head->count * WIRE_STATUS_ANSWER);
+    free(answers);
+}
+
+static void fake_read_large(struct fake_cluster *cluster, struct fake_conn *conn,
+                            const struct wire_head *head, const struct wire_read_answer *answer,
+                            const struct record *record, bool more)
+{
+    uint8_t begin[WIRE_READ_ANSWER + KHO_RECORD_HEAD + KHO_KEY_MAX];
+    uint32_t at = 0;
+    wire_read_answer_encode(answer, begin);
+    size_t len = WIRE_READ_ANSWER + record_encode_head(record, begin + WIRE_READ_ANSWER);
+    fake_answer(cluster, conn, head, WIRE_READ, KHO_FRAME_LARGE | KHO_FRAME_MORE, 1, 0, begin, len);
+    while (at < record->stored_len) {
+        uint32_t take = (uint32_t)kho_min(100000, record->stored_len - at);
+        bool last = at + take == record->stored_len;
+        uint8_t flags = last ? KHO_FRAME_LAST_DATA : KHO_FRAME_MORE;
+        if (last && more)
+            flags |= KHO_FRAME_MORE;
+        fake_answer(cluster, conn, head, WIRE_DATA, flags, 0, 0, record->value + at, take);
+        at += take;
+    }
+}
+
+/* Each entry in a frame of its own, the last first: any order is allowed. */
+static void fake_read(struct fake_cluster *cluster, struct fake_conn *conn,
+                      const struct wire_head *head, const uint8_t *body, size_t len)
+{
+    struct fake_node *node = &cluster->nodes[conn->node];
+    struct wire_read_ask *asks =
+        (struct wire_read_ask *)calloc(head->count, sizeof(struct wire_read_ask));
+    node->reads += head->count;
+    for (uint32_t i = 0; i < head->count; i++) {
+        int used = wire_read_ask_decode(body, len, &asks[i]);
+        assert_true(used > 0);
+        body += used;
+        len -= (size_t)used;
+    }
+    for (uint32_t i = head->count; i-- > 0;) {
+        uint8_t flags = i > 0 ? KHO_FRAME_MORE : 0;
+        struct wire_read_answer answer = {.index = i, .state = WIRE_ABSENT, .floor = node->floor};
+        struct fake_record *found =
+            fake_find(node, asks[i].collection, asks[i].key, asks[i].key_len);
+        if (node->unknown || (node->rotten && found != NULL))
+            answer.status = node->unknown ? KHO_EUNKNOWN : KHO_EDAMAGED;
+        if (answer.status != 0)
+            answer.state = WIRE_UNKNOWN;
+        if (answer.status != 0 || found == NULL) {
+            uint8_t bytes[WIRE_READ_ANSWER];
+            wire_read_answer_encode(&answer, bytes);
+            fake_answer(cluster, conn, head, WIRE_READ, flags, 1, 0, bytes, sizeof bytes);
+            continue;
+        }
+        struct record record = {
+            .collection = found->collection,
+            .key_len = found->key_len,
+            .flags = found->state == WIRE_TOMBSTONE ? KHO_RECORD_TOMBSTONE : 0,
+            .version = found->version,
+            .raw_len = found->value_len,
+            .stored_len = found->value_len,
+            .key = found->key,
+            .value = found->value,
+        };
+        if (found->state != WIRE_TOMBSTONE)
+            record.hash = content_hash(found->value, found->value_len);
+        if (node->corrupt)
+            record.hash.bytes[3] ^= 1;
+        answer.state = found->state;
+        bool value = asks[i].ask == KHO_READ_RECORD;
+        answer.record_len = (uint32_t)record_size(&record) - (value ? 0 : record.stored_len);
+        if (value && record.stored_len > 200000) {
+            fake_read_large(cluster, conn, head, &answer, &record, i > 0);
+            continue;
+        }
+        uint8_t *bytes = (uint8_t *)malloc(WIRE_READ_ANSWER + record_size(&record));
+        wire_read_answer_encode(&answer, bytes);
+        if (value)
+            record_encode(&record, bytes + WIRE_READ_ANSWER);
+        else
+            record_encode_head(&record, bytes + WIRE_READ_ANSWER);
+        fake_answer(cluster, conn, head, WIRE_READ, flags, 1, 0, bytes,
+                    WIRE_READ_ANSWER + answer.record_len);
+        free(bytes);
+    }
+    free(asks);
+}
+
+static void fake_large(struct fake_cluster *cluster, struct fake_conn *conn,
+                       const struct wire_head *head, const uint8_t *body, size_t len)
+{
+    struct fake_node *node = &cluster->nodes[conn->node];
+    if (head->type == WIRE_WRITE_LARGE) {
+        conn->large_copy = (head->flags & KHO_FRAME_COPY) != 0;
+        size_t skip = conn->large_copy ? WIRE_DROPS : 0;
+        assert_true(record_decode_head(body + skip, len - skip, &conn->large) > 0);
+        memcpy(conn->large_key, conn->large.key, conn->large.key_len);
+        conn->large.key = conn->large_key;
+        conn->large_id = head->request;
+        conn->large_got = 0;
+        conn->large_value = (uint8_t *)malloc(conn->large.stored_len);
+        return;
+    }
+    assert_int_equal(head->request, conn->large_id);
+    assert_true(len <= conn->large.stored_len - conn->large_got);
+    memcpy(conn->large_value + conn->large_got, body, len);
+    conn->large_got += (uint32_t)len;
+    bool last = (head->flags & KHO_FRAME_MORE) == 0;
+    assert_int_equal(last, conn->large_got == conn->large.stored_len);
+    if (!last)
+        return;
+    uint8_t answer[WIRE_STATUS_ANSWER] = {0};
+    struct wire_head ask = *head;
+    conn->large.value = conn->large_value;
+    node->writes++;
+    kho_store32(answer, (uint32_t)fake_store(node, &conn->large, conn->large_copy));
+    free(conn->large_value);
+    conn->large_value = NULL;
+    fake_answer(cluster, conn, &ask, WIRE_WRITE_LARGE, 0, 1, 0, answer, sizeof answer);
+}
+
+static void fake_frame(struct fake_cluster *cluster, struct fake_conn *conn, const uint8_t *frame)
+{
+    struct fake_node *node = &cluster->nodes[conn->node];
+    struct wire_head head;
+    assert_int_equal(wire_frame_decode(frame, &head), 0);
+    const uint8_t *body = frame + KHO_FRAME_HEAD;
+    size_t len = head.length - KHO_FRAME_HEAD;
+    if (head.type == WIRE_MAP) {
+        fake_answer(cluster, conn, &head, WIRE_MAP, 0, node->map != NULL, 0, node->map,
+                    node->map != NULL ? node->map_len : 0);
+        return;
+    }
+    uint64_t epoch = node->map == NULL ? 0 : kho_load64(node->map + 24);
+    if (head.epoch < epoch)
+        fake_answer(cluster, conn, &head, head.type, 0, 0, KHO_EEPOCHOLD, node->map, node->map_len);
+    else if (head.epoch > epoch)
+        fake_answer(cluster, conn, &head, head.type, 0, 0, KHO_EBEHIND, NULL, 0);
+    else if (head.type == WIRE_PROBE)
+        fake_probe(cluster, conn, &head, body);
+    else if (head.type == WIRE_WRITE)
+        fake_write(cluster, conn, &head, body, len);
+    else if (head.type == WIRE_READ)
+        fake_read(cluster, conn, &head, body, len);
+    else if (head.type == WIRE_WRITE_LARGE || head.type == WIRE_DATA)
+        fake_large(cluster, conn, &head, body, len);
+    else
+        fail_msg("the client sent type %d", head.type);
+}
+
+static void fake_hello(struct fake_cluster *cluster, struct fake_conn *conn)
+{
+    struct fake_node *node = &cluster->nodes[conn->node];
+    struct wire_hello_client ask;
+    uint8_t bytes[KHO_HELLO_NODE_SIZE];
+    assert_int_equal(wire_hello_client_decode(conn->in, &ask), 0);
+    struct wire_hello_node hello = {
+        .protocol = KHO_PROTOCOL,
+        .shard_count = 1,
+        .incarnation = node->incarnation,
+        .durable = node->durable,
+        .wall_ms = node->wall_ms,
+    };
+    if (node->map != NULL) {
+        memcpy(hello.cluster.bytes, node->map + 8, 16);
+        hello.epoch = kho_load64(node->map + 24);
+        hello.map_hash = kho_load64(node->map + 32);
+    }
+    node->hellos++;
+    wire_hello_node_encode(&hello, bytes);
+    fake_out(conn, bytes, sizeof bytes);
+    conn->greeted = true;
+}
+
+/* Works off what a node was sent. */
+static void fake_work(struct fake_cluster *cluster, struct fake_conn *conn)
+{
+    size_t at = 0;
+    if (conn->node < 0 || cluster->nodes[conn->node].mute)
+        return;
+    if (!conn->greeted && conn->in_len >= KHO_HELLO_CLIENT_SIZE) {
+        fake_hello(cluster, conn);
+        at = KHO_HELLO_CLIENT_SIZE;
+    }
+    while (conn->greeted && at < conn->in_len) {
+        int length = wire_frame_length(conn->in + at, conn->in_len - at);
+        assert_true(length >= 0);
+        if (length == 0 || (size_t)length > conn->in_len - at)
+            break;
+        fake_frame(cluster, conn, conn->in + at);
+        at += (size_t)length;
+    }
+    if (at > 0)
+        memmove(conn->in, conn->in + at, conn->in_len - at);
+    conn->in_len -= at;
+}
+
+/* --- World ------------------------------------------------------------------------------------ */
+
+static void fake_conn_reset(struct fake_conn *conn)
+{
+    free(conn->in);
+    free(conn->out);
+    free(conn->large_value);
+    memset(conn, 0, sizeof *conn);
+    conn->node = -1;
+}
+
+static void fake_op(struct fake_cluster *cluster, struct client_op *op)
+{
+    struct fake_conn *conn = &cluster->conns[op->conn];
+    op->result = 0;
+    if (op->kind == CLIENT_OP_CONNECT) {
+        fake_conn_reset(conn);
+        int node = op->port - 7000;
+        if (node < 0 || node >= FAKE_NODES || cluster->nodes[node].down) {
+            op->result = -ECONNREFUSED;
+        } else {
+            conn->open = true;
+            conn->node = node;
+        }
+    } else if (op->kind == CLIENT_OP_SEND && !conn->open) {
+        op->result = -EPIPE;
+    } else if (op->kind == CLIENT_OP_SEND) {
+        conn->in = (uint8_t *)realloc(conn->in, conn->in_len + op->len);
+        memcpy(conn->in + conn->in_len, op->data, op->len);
+        conn->in_len += op->len;
+    } else {
+        fake_conn_reset(conn);
+    }
+    client_completed(cluster->client, op, cluster->now);
+}
+
+/* Gives a node's bytes to the client in pieces of odd sizes. */
+static bool fake_deliver(struct fake_cluster *cluster, int at)
+{
+    struct fake_conn *conn = &cluster->conns[at];
+    if (!conn->open || conn->out_len == 0)
+        return false;
+    uint8_t *bytes = conn->out;
+    size_t len = conn->out_len, used = 0, piece = 61;
+    conn->out = NULL;
+    conn->out_len = 0;
+    while (used < len && conn->open) {
+        size_t take = (size_t)kho_min(piece, len - used);
+        client_received(cluster->client, at, bytes + used, take, cluster->now);
+        used += take;
+        piece = piece * 3 + 1;
+    }
+    free(bytes);
+    return true;
+}
+
+static void fake_break(struct fake_cluster *cluster, int node)
+{
+    for (int i = 0; i < FAKE_CONNS; i++) {
+        struct fake_conn *conn = &cluster->conns[i];
+        if (!conn->open || conn->node != node)
+            continue;
+        fake_conn_reset(conn);
+        client_disconnected(cluster->client, i, -ECONNRESET, cluster->now);
+    }
+}
+
+static void fake_node_down(struct fake_cluster *cluster, int node)
+{
+    cluster->nodes[node].down = true;
+    fake_break(cluster, node);
+}
+
+static void fake_dones(struct fake_cluster *cluster)
+{
+    struct client_done done;
+    while (client_next_done(cluster->client, &done)) {
+        struct fake_done *to = (struct fake_done *)done.context;
+        cluster->dones++;
+        if (to == NULL)
+            continue;
+        assert_false(to->come);
+        to->done = done;
+        to->come = true;
+        if (done.verb > CLIENT_STAT)
+            continue;
+        to->first = done.records.results[0];
+        if (to->first.value != NULL && to->first.value_len < sizeof to->first_value)
+            memcpy(to->first_value, to->first.value, to->first.value_len);
+    }
+}
+
+/* One step: nodes work, their bytes arrive, the client's ops are carried out. True: something
+ * moved.
+ */
+static bool fake_step(struct fake_cluster *cluster)
+{
+    bool moved = false;
+    struct client_op *op;
+    for (int i = 0; i < FAKE_CONNS; i++) {
+        if (cluster->conns[i].open)
+            fake_work(cluster, &cluster->conns[i]);
+        moved |= fake_deliver(cluster, i);
+    }
+    if (client_deadline(cluster->client) <= cluster->now.mono_ns)
+        client_tick(cluster->client, cluster->now);
+    client_step_end(cluster->client, cluster->now);
+    while ((op = client_next_op(cluster->client)) != NULL) {
+        fake_op(cluster, op);
+        moved = true;
+    }
+    fake_dones(cluster);
+    return moved;
+}
+
+/* Runs for so many milliseconds of virtual time, or until `until` came. */
+static void fake_run(struct fake_cluster *cluster, uint64_t ms, const struct fake_done *until)
+{
+    uint64_t end = cluster->now.mono_ns + ms * CLIENT_MS_NS;
+    uint32_t still = 0;
+    for (;;) {
+        if (until != NULL && until->come)
+            return;
+        if (fake_step(cluster)) {
+            still = 0;
+            continue;
+        }
+        if (until != NULL && until->come)
+            return;
+        uint64_t at = client_deadline(cluster->client);
+        if (at <= cluster->now.mono_ns) {
+            /* A timer that changes nothing would spin for ever. */
+            assert_true(++still < 50);
+            continue;
+        }
+        still = 0;
+        at = kho_min(at, end);
+        uint64_t passed = at - cluster->now.mono_ns;
+        cluster->now.mono_ns = at;
+        cluster->now.wall_ms += passed / CLIENT_MS_NS;
+        for (int i = 0; i < FAKE_NODES; i++)
+            cluster->nodes[i].wall_ms += passed / CLIENT_MS_NS;
+        if (at == end) {
+            fake_step(cluster);
+            return;
+        }
+    }
+}
+
+static struct kho_options fake_options(struct fake_cluster *cluster)
+{
+    return (struct kho_options){
+        .struct_size = sizeof(struct kho_options),
+        .cluster = "node-a:7000,node-b:7001,node-c:7002",
+        .heap = {.allocate = fake_allocate, .release = fake_release, .arg = cluster},
+    };
+}
+
+static struct fake_cluster *fake_create(void)
+{
+    struct fake_cluster *cluster = (struct fake_cluster *)calloc(1, sizeof *cluster);
+    cluster->now = (struct kho_now){.mono_ns = 1000000000, .wall_ms = 1700000000000};
+    for (int i = 0; i < FAKE_NODES; i++) {
+        memset(cluster->nodes[i].incarnation.bytes, i + 1, 16);
+        cluster->nodes[i].wall_ms = cluster->now.wall_ms + (uint64_t)i * 1000;
+        cluster->nodes[i].durable = 10;
+    }
+    for (int i = 0; i < FAKE_NODES; i++)
+        fake_node_map(cluster, i, 1);
+    for (int i = 0; i < FAKE_CONNS; i++)
+        cluster->conns[i].node = -1;
+    return cluster;
+}
+
+static struct fake_cluster *fake_open(void)
+{
+    struct fake_cluster *cluster = fake_create();
+    struct kho_options options = fake_options(cluster);
+    assert_int_equal(client_create(&options, 42, cluster->now, &cluster->client), 0);
+    return cluster;
+}
+
+static void fake_destroy(struct fake_cluster *cluster)
+{
+    client_destroy(cluster->client);
+    assert_int_equal(cluster->live, 0);
+    for (int i = 0; i < FAKE_CONNS; i++)
+        fake_conn_reset(&cluster->conns[i]);
+    for (int i = 0; i < FAKE_NODES; i++) {
+        free(cluster->nodes[i].map);
+        for (int k = 0; k < FAKE_RECORDS; k++)
+            free(cluster->nodes[i].records[k].value);
+    }
+    free(cluster);
+}
+
+/* --- Calls ------------------------------------------------------------------------------------ */
+
+static kho_call_id fake_submit(struct fake_cluster *cluster, enum client_verb verb,
+                               const char *collection, const char *key, const char *value,
+                               const struct kho_token *token, uint32_t deadline_ms,
+                               struct fake_done *done)
+{
+    kho_call_id call = 0;
+    struct kho_item item = {.key = key,
+                            .key_len = key == NULL ? 0 : strlen(key),
+                            .value = value,
+                            .value_len = value == NULL ? 0 : strlen(value),
+                            .token = token};
+    memset(done, 0, sizeof *done);
+    assert_int_equal(client_records(cluster->client, verb, collection, &item, 1, deadline_ms, done,
+                                    cluster->now, &call),
+                     0);
+    assert_true(call != 0);
+    return call;
+}
+
+/* One call on one record of `people`, to its end. */
+static struct fake_done fake_call(struct fake_cluster *cluster, enum client_verb verb,
+                                  const char *key, const char *value)
+{
+    struct fake_done done;
+    fake_submit(cluster, verb, "people", key, value, NULL, 0, &done);
+    fake_run(cluster, 60000, &done);
+    assert_true(done.come);
+    return done;
+}
+
+static uint32_t fake_holders(struct fake_cluster *cluster, const char *key, const char *value)
+{
+    uint32_t holders = 0;
+    for (int i = 0; i < FAKE_NODES; i++) {
+        struct fake_record *record = fake_find(&cluster->nodes[i], 1, key, strlen(key));
+        holders += record != NULL && record->value_len == strlen(value) &&
+                   memcmp(record->value, value, record->value_len) == 0;
+    }
+    return holders;
+}
+
+/* Puts a record on one node by hand. */
+static void fake_place(struct fake_cluster *cluster, int node, const char *key, const char *value,
+                       uint64_t counter)
+{
+    struct record record = {
+        .collection = 1,
+        .key_len = (uint16_t)strlen(key),
+        .flags = value == NULL ? KHO_RECORD_TOMBSTONE : 0,
+        .version = {.counter = counter, .writer = 5},
+        .key = (const uint8_t *)key,
+        .value = (const uint8_t *)value,
+    };
+    if (value != NULL) {
+        record.raw_len = record.stored_len = (uint32_t)strlen(value);
+        record.hash = content_hash(value, strlen(value));
+    }
+    assert_int_equal(fake_store(&cluster->nodes[node], &record, true), 0);
+}
+
+#endif
