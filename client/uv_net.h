@@ -48,6 +48,8 @@ struct net {
     uv_check_t check;
     uv_idle_t idle; /* active: something is left to do, don't wait in poll */
     uint64_t timer_ms;
+    uint64_t polled_ns; /* when the loop last went to poll, or had taken what that brought */
+    unsigned ticks_put_off;
     unsigned hooks;
     bool due, in_turn, closing;
 };

@@ -27,6 +27,8 @@ static struct {
     unsigned disconnects;
     int disconnect_error;
     unsigned ticks;
+    uint64_t received_at_tick;
+    unsigned slow_ms; /* taking what was received takes so long, once */
     uint64_t deadline_ns;
     void (*deliver)(void);
     bool net_closed;
@@ -79,6 +81,8 @@ static void on_received(void *owner, int32_t conn, const uint8_t *bytes, size_t 
     for (size_t i = 0; i < len; i++)
         core.in_order &= bytes[i] == (uint8_t)((core.received + i) % PIECE % 251);
     core.received += len;
+    usleep(core.slow_ms * 1000);
+    core.slow_ms = 0;
 }
 
 static void on_disconnected(void *owner, int32_t conn, int error, struct kho_now now)
@@ -95,6 +99,7 @@ static void on_tick(void *owner, struct kho_now now)
     (void)owner;
     assert_true(now.mono_ns >= core.deadline_ns);
     core.ticks++;
+    core.received_at_tick = core.received;
     core.deadline_ns = UINT64_MAX;
 }
 
@@ -139,6 +144,7 @@ struct peer {
     int listener;
     uint16_t port;
     uint64_t close_after;
+    unsigned delay_ms; /* before it echoes */
 };
 
 static void *peer_run(void *arg)
@@ -152,6 +158,7 @@ static void *peer_run(void *arg)
         if (n <= 0)
             break;
         total += (uint64_t)n;
+        usleep(peer->delay_ms * 1000);
         for (ssize_t at = 0, sent; at < n; at += sent) {
             sent = send(fd, buffer + at, (size_t)(n - at), MSG_NOSIGNAL);
             if (sent < 0)
@@ -233,7 +240,7 @@ static void run_until_ended(const struct client_op *op)
 static void echo(const char *host)
 {
     enum { PIECES = 4000 };
-    struct peer peer;
+    struct peer peer = {.delay_ms = 0};
     peer_start(&peer, UINT64_MAX);
     struct client_op *op = ask_connect(3, host, peer.port);
     run_until_ended(op);
@@ -271,7 +278,7 @@ static void echo_by_name(void **state)
  * error. */
 static void refused(void **state)
 {
-    struct peer peer;
+    struct peer peer = {.delay_ms = 0};
     (void)state;
     peer_start(&peer, 0);
     uint16_t port = peer.port;
@@ -293,7 +300,7 @@ static void refused(void **state)
 /* A peer that goes away while much is being sent: reported once, every send ends, no SIGPIPE. */
 static void peer_dies(void **state)
 {
-    struct peer peer;
+    struct peer peer = {.delay_ms = 0};
     (void)state;
     peer_start(&peer, 100000);
     struct client_op *op = ask_connect(1, "127.0.0.1", peer.port);
@@ -335,7 +342,7 @@ static void close_cancels(void **state)
 /* The driver may be dropped with a look-up and a connection under way. */
 static void dropped(void **state)
 {
-    struct peer peer;
+    struct peer peer = {.delay_ms = 0};
     (void)state;
     peer_start(&peer, UINT64_MAX);
     run_until_ended(ask_connect(0, "127.0.0.1", peer.port));
@@ -359,6 +366,29 @@ static void ticks(void **state)
     assert_in_range(api_now().mono_ns - before_ns, 30000000, 2000000000);
     uv_run(&loop, UV_RUN_NOWAIT);
     assert_int_equal(core.ticks, 1);
+}
+
+/* What arrived while the loop was busy with something else is taken before the clock is judged. */
+static void read_before_tick(void **state)
+{
+    struct peer quick = {.delay_ms = 0}, slow = {.delay_ms = 60};
+    (void)state;
+    peer_start(&quick, UINT64_MAX);
+    peer_start(&slow, UINT64_MAX);
+    run_until_ended(ask_connect(0, "127.0.0.1", quick.port));
+    run_until_ended(ask_connect(1, "127.0.0.1", slow.port));
+    core.in_order = true;
+    core.slow_ms = 300;
+    core.deadline_ns = api_now().mono_ns + 100000000;
+    ask_send(0, piece, 1);
+    ask_send(1, piece, 1);
+    while (core.ticks == 0)
+        uv_run(&loop, UV_RUN_ONCE);
+    assert_int_equal(core.received_at_tick, 2);
+    run_until_ended(ask(CLIENT_OP_CLOSE, 0));
+    run_until_ended(ask(CLIENT_OP_CLOSE, 1));
+    peer_stop(&quick);
+    peer_stop(&slow);
 }
 
 static unsigned delivered;
@@ -394,6 +424,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(close_cancels, setup, teardown),
         cmocka_unit_test_setup_teardown(dropped, setup, teardown),
         cmocka_unit_test_setup_teardown(ticks, setup, teardown),
+        cmocka_unit_test_setup_teardown(read_before_tick, setup, teardown),
         cmocka_unit_test_setup_teardown(busy_callbacks, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
