@@ -109,6 +109,9 @@ static int file_write(struct memory_disk *disk, const struct op *op, uint32_t le
 static int file_read(struct memory_disk *disk, const struct op *op)
 {
     struct memory_file *f = file_of(disk, op->file);
+    if (f->name.kind == FILE_SEGMENT && f->name.id == disk->bad_segment &&
+        op->offset < disk->bad_to && op->offset + op->len > disk->bad_from)
+        return -EIO;
     uint64_t there = op->offset < f->size ? f->size - op->offset : 0;
     uint32_t len = (uint32_t)kho_min(op->len, there);
     if (len > 0)

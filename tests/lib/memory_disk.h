@@ -26,6 +26,8 @@ struct memory_disk {
     uint8_t fail_kind;
     uint32_t fail_after, fail_count;
     int fail_error;
+    /* Reads that touch these bytes of a segment end with -EIO. */
+    uint64_t bad_segment, bad_from, bad_to;
 };
 
 void memory_disk_init(struct memory_disk *disk);

@@ -225,7 +225,7 @@ struct rig_key rig_key(uint32_t collection, uint32_t number)
     return key;
 }
 
-/* Half of it repeats, so that packed blocks compress. */
+/* Every other stretch of 32 bytes repeats, so that packed blocks compress. */
 static uint8_t *rig_value(uint64_t seed, uint32_t len)
 {
     struct kho_random random;
@@ -233,7 +233,7 @@ static uint8_t *rig_value(uint64_t seed, uint32_t len)
     KHO_ASSERT(value != NULL);
     kho_random_init(&random, seed);
     for (uint32_t i = 0; i < len; i++)
-        value[i] = i % 2 == 0 ? 'k' : (uint8_t)(kho_random_next(&random) >> 56);
+        value[i] = i / 32 % 2 == 0 ? 'k' : (uint8_t)(kho_random_next(&random) >> 56);
     return value;
 }
 

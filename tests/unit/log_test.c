@@ -1,0 +1,192 @@
+/* log_test.c: how records become commits: gathered, bounded, never across segments, with room that
+ * is promised before it is taken. */
+#include "node/segment.h"
+#include "tests/lib/store_rig.h"
+#include "unit.h"
+
+#include <errno.h>
+
+static const uint64_t T0 = 1700000000000ull << KHO_COUNTER_TIME_BITS;
+
+static int setup(void **state)
+{
+    struct rig *rig = malloc(sizeof *rig);
+    assert_non_null(rig);
+    rig_init(rig);
+    *state = rig;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    rig_fini(*state);
+    free(*state);
+    return 0;
+}
+
+static int put(struct rig *rig, uint32_t number, uint32_t len, uint64_t *ret_sequence)
+{
+    struct rig_key key = rig_key(1, number);
+    return rig_put(rig, &key, T0 + 1, number + 1, len, false, ret_sequence);
+}
+
+static uint64_t stat_of(struct rig *rig, enum wire_stat stat)
+{
+    uint64_t stats[STAT_COUNT] = {0};
+    store_stats(rig->store, stats);
+    return stats[stat];
+}
+
+/* What is taken in one turn is one commit; while all places in flight are taken, more turns gather
+ * into the next one. */
+static void group_commit(void **state)
+{
+    struct rig *rig = *state;
+    uint64_t sequence[20];
+    rig_ready(rig);
+    uint64_t before = store_durable(rig->store);
+    for (uint32_t i = 0; i < 10; i++)
+        assert_int_equal(put(rig, i, 100, &sequence[i]), 0);
+    for (uint32_t i = 0; i < 10; i++)
+        assert_int_equal(sequence[i], before + 1);
+    assert_int_equal(store_sequence_taken(rig->store), before + 1);
+    rig_run(rig);
+    assert_int_equal(store_durable(rig->store), before + 1);
+    rig->hold_commits = true;
+    for (uint32_t i = 0; i < 20; i++) {
+        assert_int_equal(put(rig, 100 + i, 100, &sequence[i]), 0);
+        rig_run(rig);
+    }
+    assert_int_equal(rig->held_count, 4);
+    for (uint32_t i = 0; i < 20; i++)
+        assert_int_equal(sequence[i], before + 2 + (i < 4 ? i : 4));
+    rig->hold_commits = false;
+    rig_release(rig);
+    rig_run(rig);
+    assert_int_equal(store_durable(rig->store), before + 6);
+    assert_int_equal(stat_of(rig, STAT_commits), before + 6);
+}
+
+/* Small records share packed blocks: the log holds less than what was written. */
+static void packed(void **state)
+{
+    struct rig *rig = *state;
+    rig_ready(rig);
+    uint64_t before = stat_of(rig, STAT_commit_bytes), bytes = 0;
+    for (uint32_t i = 0; i < 1000; i++) {
+        assert_int_equal(put(rig, i, 300, NULL), 0);
+        bytes += KHO_RECORD_HEAD + 20 + 300;
+    }
+    rig_run(rig);
+    assert_true(stat_of(rig, STAT_commit_bytes) - before < bytes * 8 / 10);
+}
+
+/* With nothing completing, records are taken only as far as there is room, room says so before, and
+ * all that was taken is there in the end. */
+static void room_is_kept(void **state)
+{
+    struct rig *rig = *state;
+    uint32_t taken = 0;
+    rig->options.segment_bytes = 32u << 20;
+    rig_ready(rig);
+    rig->hold_commits = true;
+    while (store_room(rig->store, 5100, 1)) {
+        assert_int_equal(put(rig, taken, 5000, NULL), 0);
+        if (++taken % 50 == 0)
+            rig_run(rig);
+        assert_true(taken < 20000);
+    }
+    assert_true(taken > 500);
+    assert_false(store_room(rig->store, 100000, 20));
+    rig->hold_commits = false;
+    rig_release(rig);
+    rig_run(rig);
+    assert_true(store_room(rig->store, 100000, 20));
+    for (uint32_t i = 0; i < taken; i += 17) {
+        struct rig_key key = rig_key(1, i);
+        assert_int_equal(rig_check(rig, &key, T0 + 1, i + 1, 5000), 0);
+    }
+}
+
+/* Walks the commits of a segment file as they lie on the disk. */
+static uint32_t walk(struct rig *rig, uint64_t id, uint64_t *sequence, struct kho_id *predecessor)
+{
+    const struct memory_file *f = memory_disk_file(&rig->disk, FILE_SEGMENT, id);
+    struct identity identity = {.incarnation = rig->options.incarnation, .cluster = {{9, 9, 9, 9}}};
+    struct commit_head head;
+    struct kho_id checksum;
+    uint64_t at = segment_start(4096);
+    uint32_t commits = 0;
+    while (commit_head_decode(f->stable + at, &identity, &head, &checksum) == 0) {
+        struct commit_check check;
+        assert_int_equal(head.sequence, ++*sequence);
+        assert_memory_equal(&head.predecessor, predecessor, 16);
+        assert_true(head.durable < head.sequence);
+        assert_int_equal(head.offset, at);
+        assert_int_equal(head.epoch, 1);
+        assert_true(head.length <= 3u << 20);
+        commit_check(f->stable + at, &head, &identity, &check);
+        assert_true(check.whole);
+        *predecessor = checksum;
+        at += head.length;
+        commits++;
+        assert_true(at + footer_bytes(1, 4096) <= f->size);
+    }
+    assert_true(all_zero(f->stable + at, f->size - at));
+    return commits;
+}
+
+/* On the disk the commits form one chain through all segments, each within one, with room for the
+ * footer behind the last. */
+static void chain(void **state)
+{
+    struct rig *rig = *state;
+    struct kho_id predecessor = {{0}};
+    uint64_t sequence = 0;
+    uint32_t commits = 0;
+    rig_ready(rig);
+    for (uint32_t i = 0; i < 400; i++) {
+        uint32_t len = i % 50 == 0 ? 1500000 : i % 3 == 0 ? 20000 : 200;
+        while (put(rig, i, len, NULL) == -EAGAIN)
+            rig_run(rig);
+        if (i % 7 == 0)
+            rig_run(rig);
+    }
+    rig_run(rig);
+    rig_pass(rig, 100);
+    for (uint64_t id = 1; id <= stat_of(rig, STAT_segments); id++)
+        commits += walk(rig, id, &sequence, &predecessor);
+    assert_true(stat_of(rig, STAT_segments) > 2);
+    assert_int_equal(sequence, store_durable(rig->store));
+    assert_int_equal(commits, stat_of(rig, STAT_commits));
+}
+
+/* Values of 16 MiB pass one after the other, beside small ones. */
+static void large_values(void **state)
+{
+    struct rig *rig = *state;
+    rig->options.segment_bytes = 64u << 20;
+    rig_ready(rig);
+    for (uint32_t i = 0; i < 5; i++) {
+        while (put(rig, i, KHO_VALUE_MAX - i, NULL) == -EAGAIN)
+            rig_run(rig);
+        assert_int_equal(put(rig, 100 + i, 10, NULL), 0);
+        rig_run(rig);
+    }
+    rig_crash(rig);
+    for (uint32_t i = 0; i < 5; i++) {
+        struct rig_key key = rig_key(1, i), small = rig_key(1, 100 + i);
+        assert_int_equal(rig_check(rig, &key, T0 + 1, i + 1, KHO_VALUE_MAX - i), 0);
+        assert_int_equal(rig_check(rig, &small, T0 + 1, 101 + i, 10), 0);
+    }
+}
+
+int main(void)
+{
+#define LOG_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+    const struct CMUnitTest tests[] = {
+        LOG_TEST(group_commit), LOG_TEST(packed),       LOG_TEST(room_is_kept),
+        LOG_TEST(chain),        LOG_TEST(large_values),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
