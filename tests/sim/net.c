@@ -347,7 +347,7 @@ static void client_connect(struct vnet *net, uint32_t client, struct client_op *
         return;
     }
     while (net->first_live < net->conn_count && net->conns[net->first_live]->dead &&
-           !net->conns[net->first_live]->open[CLIENT])
+           !net->conns[net->first_live]->open[CLIENT] && !net->conns[net->first_live]->open[NODE])
         net->first_live++;
     if (client_conn(net, client, op->conn) != NULL) {
         sim_fail(net->sim, "client %u uses connection handle %d twice", client, op->conn);

@@ -244,8 +244,10 @@ void trouble_heal(struct workload *w)
             cluster_run(w->cluster, SIM_MS);
         if (node->stopping)
             sim_fail(w->sim, "%s doesn't stop within a minute", node->name);
-        else if (node->shard != NULL && node_stat(node, STAT_readonly) != 0)
-            node_kill(node);
+        else if (node->shard != NULL &&
+                 (node_stat(node, STAT_readonly) != 0 ||
+                  (w->sim->faults[SIM_FAULT_flip] > 0 && (int32_t)i == w->plan.weak)))
+            node_kill(node); /* rot is found at the latest by the next start, which reads all */
         if (node->shard == NULL && !w->sim->failed)
             node_up(w, node);
     }
