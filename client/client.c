@@ -172,6 +172,8 @@ static void client_close_check(struct client *client, struct kho_now now)
 
 void client_step_end(struct client *client, struct kho_now now)
 {
+    if (client->refresh_waited && client->refreshing == 0)
+        records_refreshed(client, now);
     do {
         items_run_ready(client, now);
         records_bound_held(client);

@@ -134,6 +134,11 @@ struct client {
     uint32_t serial; /* rotates readers */
     int map_error;   /* why there is no map yet: the last cause */
 
+    /* A round of asking for a newer map, since a call names a collection that ours doesn't have. */
+    uint32_t refreshing; /* answers awaited */
+    uint64_t refresh_ns; /* when it began */
+    bool refresh_waited; /* calls wait for it */
+
     /* calls */
     struct queue calls; /* under way, in order of submission */
     struct queue ended; /* their dones wait for client_next_done */
@@ -226,6 +231,10 @@ static inline void route_quorums(const struct map *map, uint8_t replicas, uint8_
 }
 /* Reads the seeds of options.cluster and begins to look for the map. 0, -EINVAL, -ENOMEM. */
 int route_open(struct client *client, const char *seeds, struct kho_now now);
+/* Asks the home of the map in force, and two others in case it is away, for a newer one; at most
+ * once in ROUTE_REFRESH_NS. False: the last round is too young. */
+#define ROUTE_REFRESH_NS (1000 * CLIENT_MS_NS)
+bool route_refresh(struct client *client, struct kho_now now);
 /* Retires every session (close). */
 void route_close(struct client *client, struct kho_now now);
 /* Frees all (client_destroy). */

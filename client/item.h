@@ -253,6 +253,8 @@ void records_item_ended(struct client *client, struct records *call);
 void records_item_settled(struct client *client, struct records *call);
 /* Starts calls that wait for a map; and all again under a new one. */
 void records_map_changed(struct client *client, struct kho_now now);
+/* The round of asking for a newer map is over: who waited for a collection has waited in vain. */
+void records_refreshed(struct client *client, struct kho_now now);
 /* Takes every slot of every call back from its session (before a map is replaced). */
 void records_detach_all(struct client *client);
 /* Keeps held-back values within their bound. */

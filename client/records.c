@@ -241,16 +241,60 @@ static void records_start_item(struct client *client, struct records *call, stru
         item_start(client, item, now);
 }
 
+/* A map with wider replica sets than the block foresaw: the slots move to memory of their own. All
+ * are detached now. */
+static bool records_widen(struct client *client, struct records *call)
+{
+    if (call->replicas <= call->width)
+        return true;
+    size_t size = (size_t)call->count * call->replicas * sizeof(struct slot);
+    struct slot *slots = (struct slot *)client_allocate_zeroed(client, size);
+    if (slots == NULL)
+        return false;
+    client_release(client, call->slots_own);
+    call->slots_own = slots;
+    call->slots = slots;
+    call->width = call->replicas;
+    return true;
+}
+
+/* A collection may be younger than our map: its call waits while the nodes are asked for theirs. */
+static void records_await_refresh(struct client *client, struct records *call, struct kho_now now)
+{
+    if (!route_refresh(client, now)) {
+        records_give_up(client, call, KHO_ENOCOLLECTION, now);
+        return;
+    }
+    client->refresh_waited = true;
+    call_timer_set(client, &call->call,
+                   kho_min(call->call.deadline_ns, client->refresh_ns + ROUTE_REFRESH_NS));
+}
+
 static void records_resolve_and_start(struct client *client, struct records *call,
                                       struct kho_now now)
 {
+    if (!records_resolve(client, call)) {
+        records_await_refresh(client, call, now);
+        return;
+    }
     call_timer_set(client, &call->call, call->call.deadline_ns);
-    if (!records_resolve(client, call) || call->replicas > call->width) {
-        records_give_up(client, call, call->resolved ? -ENOMEM : KHO_ENOCOLLECTION, now);
+    /* The block foresaw the width of the map of then, or the most there can be. */
+    if (!records_widen(client, call)) {
+        records_give_up(client, call, -ENOMEM, now);
         return;
     }
     for (uint32_t i = 0; i < call->count && !call->all_ended; i++)
         records_start_item(client, call, &call->items[i], now);
+}
+
+void records_refreshed(struct client *client, struct kho_now now)
+{
+    client->refresh_waited = false;
+    QUEUE_FOREACH_SAFE (link, &client->calls) {
+        struct records *call = records_of(KHO_CONTAINER_OF(link, struct call, link));
+        if (call != NULL && !call->resolved)
+            records_give_up(client, call, KHO_ENOCOLLECTION, now);
+    }
 }
 
 /* --- A new map -------------------------------------------------------------------------------- */
@@ -278,23 +322,6 @@ void records_detach_all(struct client *client)
     QUEUE_FOREACH (link, &client->held) {
         records_detach(client, KHO_CONTAINER_OF(link, struct records, held_link));
     }
-}
-
-/* A map with wider replica sets than the block foresaw: the slots move to memory of their own. All
- * are detached now. */
-static bool records_widen(struct client *client, struct records *call)
-{
-    if (call->replicas <= call->width)
-        return true;
-    size_t size = (size_t)call->count * call->replicas * sizeof(struct slot);
-    struct slot *slots = (struct slot *)client_allocate_zeroed(client, size);
-    if (slots == NULL)
-        return false;
-    client_release(client, call->slots_own);
-    call->slots_own = slots;
-    call->slots = slots;
-    call->width = call->replicas;
-    return true;
 }
 
 static void records_restart(struct client *client, struct records *call, struct kho_now now)
@@ -402,7 +429,8 @@ static void records_timer(struct client *client, struct call *base, struct kho_n
 {
     struct records *call = KHO_CONTAINER_OF(base, struct records, call);
     if (!call->resolved && now.mono_ns < base->deadline_ns) {
-        records_give_up(client, call, KHO_EUNAVAILABLE, now);
+        records_give_up(client, call, client_has_map(client) ? KHO_ENOCOLLECTION : KHO_EUNAVAILABLE,
+                        now);
         return;
     }
     if (!call->all_ended)

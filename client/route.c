@@ -245,6 +245,27 @@ int route_map_install(struct client *client, const uint8_t *bytes, size_t len, s
     return 1;
 }
 
+#define ROUTE_REFRESH_NODES 3u
+
+bool route_refresh(struct client *client, struct kho_now now)
+{
+    if (client->refreshing > 0)
+        return true;
+    if (client->refresh_ns != 0 && now.mono_ns - client->refresh_ns < ROUTE_REFRESH_NS)
+        return false;
+    client->refresh_ns = now.mono_ns;
+    for (uint32_t i = 0; i < ROUTE_REFRESH_NODES && i < client->remote_count; i++) {
+        uint32_t node = (client->map.home + i) % client->remote_count;
+        struct session *session = route_session(client, node, 0, now);
+        if (session == NULL)
+            continue;
+        session_fetch_map(client, session, now);
+        session->refresh = true;
+        client->refreshing++;
+    }
+    return client->refreshing > 0;
+}
+
 /* --- Close ------------------------------------------------------------------------------------ */
 
 void route_close(struct client *client, struct kho_now now)

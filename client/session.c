@@ -329,6 +329,8 @@ static void session_map_end(struct client *client, struct request *request, int 
                             struct kho_now now)
 {
     struct session *session = KHO_CONTAINER_OF(request, struct session, map_request);
+    client->refreshing -= session->refresh;
+    session->refresh = false;
     if (session->remote == NULL)
         return;
     if (status != 0 && session->remote->seed)

@@ -160,6 +160,7 @@ struct session {
     struct send_block *flying[SESSION_SENDS_MAX]; /* the blocks of those sends */
     struct send_block *partial;                   /* a frame, or HELLO, that is only partly here */
     struct request map_request;
+    bool refresh; /* client->refreshing counts its map_request */
 
     struct client_op connect_op;
     struct client_op close_op;

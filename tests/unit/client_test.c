@@ -717,6 +717,27 @@ static void test_wrong_incarnation_and_rollback(void **state)
     fake_destroy(cluster);
 }
 
+/* A collection that was made since the client fetched its map is found without being told of it. */
+static void test_young_collection(void **state)
+{
+    (void)state;
+    struct fake_cluster *cluster = fake_open();
+    struct fake_done put;
+    fake_call(cluster, CLIENT_PUT, "k", "v");
+    cluster->third_collection = true;
+    fake_node_map(cluster, 0, 2);
+    fake_node_map(cluster, 1, 2);
+    uint64_t since = cluster->now.mono_ns;
+    fake_submit(cluster, CLIENT_PUT, "young", "k", "v", NULL, 0, &put);
+    fake_run(cluster, 5000, &put);
+    assert_int_equal(put.first.status, 0);
+    fake_submit(cluster, CLIENT_PUT, "none", "k", "v", NULL, 0, &put);
+    fake_run(cluster, 5000, &put);
+    assert_int_equal(put.first.status, KHO_ENOCOLLECTION);
+    assert_int_equal(elapsed_ms(cluster, since), 0);
+    fake_destroy(cluster);
+}
+
 /* A node that was readmitted under a new incarnation and a higher epoch brings that map itself. */
 static void test_readmitted_node_brings_the_map(void **state)
 {
@@ -1014,6 +1035,7 @@ int main(void)
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_no_cluster),
         cmocka_unit_test(test_wrong_incarnation_and_rollback),
+        cmocka_unit_test(test_young_collection),
         cmocka_unit_test(test_readmitted_node_brings_the_map),
         cmocka_unit_test(test_large_value),
         cmocka_unit_test(test_batches_and_room),

@@ -79,8 +79,8 @@ struct fake_cluster {
     uint32_t dones;
     /* The heap: fails allocation number `fail_at` (0: none). */
     uint64_t allocations, fail_at, live;
-    bool fail_on; /* and every one after it */
-    uint64_t epoch;
+    bool fail_on;          /* and every one after it */
+    bool third_collection; /* in the maps made from now on */
 };
 
 /* --- Map -------------------------------------------------------------------------------------- */
@@ -89,9 +89,10 @@ static uint8_t *fake_map(uint64_t epoch, const struct fake_cluster *cluster, siz
 {
     static const char *const names[FAKE_NODES] = {"a", "b", "c"};
     struct map_node nodes[FAKE_NODES] = {0};
-    struct map_collection collections[2] = {
+    struct map_collection collections[3] = {
         {.name = "people", .id = 1, .replicas = 3, .separator = KHO_NO_SEPARATOR, .since = 1},
-        {.name = "events", .id = 2, .replicas = 3, .separator = KHO_NO_SEPARATOR, .since = 1}};
+        {.name = "events", .id = 2, .replicas = 3, .separator = KHO_NO_SEPARATOR, .since = 1},
+        {.name = "young", .id = 3, .replicas = 3, .separator = KHO_NO_SEPARATOR, .since = 2}};
     uint16_t table[FAKE_PARTITIONS * FAKE_NODES];
     uint32_t since[FAKE_PARTITIONS * FAKE_NODES];
     for (int i = 0; i < FAKE_NODES; i++) {
@@ -116,7 +117,7 @@ static uint8_t *fake_map(uint64_t epoch, const struct fake_cluster *cluster, siz
         .read_quorum = 2,
         .width = 3,
         .node_count = FAKE_NODES,
-        .collection_count = 2,
+        .collection_count = cluster->third_collection ? 3 : 2,
         .nodes = nodes,
         .collections = collections,
         .table = table,
