@@ -8,6 +8,7 @@ logs of the nodes.
 
 import atexit
 import ctypes
+import fcntl
 import json
 import os
 import re
@@ -42,6 +43,25 @@ def _clean():
 
 atexit.register(_clean)
 signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
+
+
+def _own_network():
+    """A network of its own for this test and all it starts, so that ports of other programs on the
+    machine are no matter. Where that isn't allowed (no root) the machine's loopback has to do."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    clone_newnet = 0x40000000
+    if libc.unshare(clone_newnet) != 0:
+        return
+    siocgifflags, siocsifflags, iff_up = 0x8913, 0x8914, 1
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        request = bytearray(struct.pack("16sh14x", b"lo", 0))
+        fcntl.ioctl(control, siocgifflags, request)
+        flags = struct.unpack_from("h", request, 16)[0]
+        struct.pack_into("h", request, 16, flags | iff_up)
+        fcntl.ioctl(control, siocsifflags, request)
+
+
+_own_network()
 
 
 def path(*names):
