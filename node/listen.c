@@ -1,6 +1,6 @@
 /* listen.c: the node's listening socket.
  *
- * It is bound before recovery, so that a port in use is said at once, and listens only once the
+ * It is bound before recovery, so that a port in use is said soon, and listens only once the
  * shard serves: until then a client's connect is refused at once and it tries elsewhere, rather
  * than waiting in a queue that nobody empties. */
 #include "listen.h"
@@ -10,6 +10,7 @@
 #include <netdb.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 bool listen_split(const char *text, char *ret_host, size_t host_size, char *ret_port,
@@ -68,6 +69,19 @@ static int socket_bind(const struct addrinfo *info)
     return fd;
 }
 
+/* The kernel takes a ring apart some time after its process was killed, and with it the listening
+ * socket that the ring holds: a node that is started again at once finds its own port taken. */
+static int socket_bind_patiently(const struct addrinfo *info)
+{
+    enum { TRIES = 150, PAUSE_MS = 20 };
+    int fd = socket_bind(info);
+    for (int i = 0; fd == -EADDRINUSE && i < TRIES; i++) {
+        nanosleep(&(struct timespec){.tv_nsec = PAUSE_MS * 1000000L}, NULL);
+        fd = socket_bind(info);
+    }
+    return fd;
+}
+
 static int socket_address(int fd, char *ret, size_t size)
 {
     struct sockaddr_storage storage;
@@ -109,7 +123,7 @@ int listen_bind(const char *text, bool insecure, char *ret_address, size_t addre
         fd = -2;
         goto out;
     }
-    fd = socket_bind(found);
+    fd = socket_bind_patiently(found);
     if (fd < 0) {
         snprintf(error, error_size, "--listen %s: %s%s", text, strerror(-fd),
                  fd == -EADDRINUSE      ? "; stop what listens there or choose another port"

@@ -311,8 +311,9 @@ const struct command command_local_up = {
     .arguments = "",
     .summary = "start a cluster of three nodes on this machine, or what of it is stopped",
     .details =
-        "  Nodes a, b, c on free ports of 127.0.0.1 from 7701 on, their data, logs and process\n"
-        "  numbers in ./kho-local (--dir). All other commands use it when no cluster is named.",
+        "  Nodes a, b, c on free ports of 127.0.0.1 (from 7701 on; a folder of another name gets\n"
+        "  others), their data, logs and process numbers in ./kho-local (--dir). All other\n"
+        "  commands use it when no cluster is named.",
     .options = up_options,
     .run = up_run,
 };

@@ -172,6 +172,20 @@ static bool folder_is_empty(const char *dir)
     return empty;
 }
 
+/* Where to look for free ports. A node that is down has left its port to whoever asks: so a folder
+ * of another name than the usual one looks in a place of its own, below the ports that the kernel
+ * gives to clients. */
+static unsigned first_port(const char *dir)
+{
+    const char *slash = strrchr(dir, '/');
+    uint32_t hash = 2166136261u; /* FNV-1a */
+    if (slash != NULL && strcmp(slash + 1, LOCAL_DIR) == 0)
+        return LOCAL_PORT_FIRST;
+    for (const char *at = dir; *at != '\0'; at++)
+        hash = (hash ^ (uint8_t)*at) * 16777619u;
+    return LOCAL_PORT_FIRST + 10 * (1 + hash % 2000);
+}
+
 int local_create(const char *dir, size_t count, const char *memory, const char *segment_size,
                  struct local *ret_local)
 {
@@ -186,7 +200,7 @@ int local_create(const char *dir, size_t count, const char *memory, const char *
         local_fini(ret_local);
         return rc;
     }
-    unsigned port = LOCAL_PORT_FIRST;
+    unsigned port = first_port(ret_local->dir);
     for (size_t i = 0; i < count; i++, port++) {
         while (port < 65536 && !port_is_free((uint16_t)port))
             port++;

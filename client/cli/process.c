@@ -196,6 +196,11 @@ static int run_and_wait(uv_loop_t *loop, struct start *start, char **argv, int l
     return rc;
 }
 
+static void look_again_soon(void)
+{
+    nanosleep(&(struct timespec){.tv_nsec = LOOK_MS * 1000000L}, NULL);
+}
+
 static int open_log(struct start *start)
 {
     char path[PATH_MAX];
@@ -276,7 +281,7 @@ static int wait_serving(uv_loop_t *loop, struct start *starts, size_t count)
         }
         if (serving == count)
             return 0;
-        nanosleep(&(struct timespec){.tv_nsec = LOOK_MS * 1000000L}, NULL);
+        look_again_soon();
     }
 }
 
