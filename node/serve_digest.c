@@ -16,7 +16,7 @@ static bool digest_collections(struct request *request)
         count = store_collections(serve->store, ids, KHO_MAP_COLLECTIONS_MAX);
     if (count > KHO_MAP_COLLECTIONS_MAX)
         count = KHO_MAP_COLLECTIONS_MAX;
-    if (!request_body(request, count * 4, false))
+    if (!request_body(request, count * (uint32_t)sizeof *ids, false))
         return false;
     request->body_len = count;
     for (uint32_t i = 0; i < count; i++)
@@ -50,7 +50,7 @@ enum serve_verdict serve_digest(struct conn *conn, const struct wire_head *head,
     request->ask.partition_to = to;
     if (!digest_collections(request)) {
         request_end(request);
-        conn->wait_bytes = KHO_MAP_COLLECTIONS_MAX * 4;
+        conn->wait_bytes = KHO_MAP_COLLECTIONS_MAX * sizeof(uint32_t);
         conn->copy_waits = true;
         return serve_wait(conn, CONN_WAIT_SHARE);
     }

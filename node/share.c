@@ -34,11 +34,9 @@ void share_fini(struct share *share)
 {
     if (share->world == NULL)
         return;
-    for (int i = 0; i < SHARE_BUFFER_KINDS; i++) {
-        struct queue *link;
-        while ((link = queue_pop(&share->spare[i])) != NULL)
+    for (int i = 0; i < SHARE_BUFFER_KINDS; i++)
+        QUEUE_FOREACH_SAFE (link, &share->spare[i])
             free(KHO_CONTAINER_OF(link, struct reply_buffer, link));
-    }
     share->world->memory_bytes -= share->max;
     share->world = NULL;
 }
