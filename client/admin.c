@@ -193,12 +193,18 @@ static void admin_changed(struct client *client, struct change *change, int stat
     admin_timer_set(client, admin);
 }
 
+static void admin_wake(struct client *client, struct change *change)
+{
+    admin_timer_set(client, change->owner);
+}
+
 static void admin_change(struct client *client, struct admin *admin, struct kho_now now)
 {
     bool create = admin->call.done.verb == CLIENT_COLLECTION_CREATE;
     admin_move(admin, ADMIN_CHANGE);
     admin->change.edit = create ? admin_edit_create : admin_edit_readmit;
     admin->change.end = admin_changed;
+    admin->change.wake = admin_wake;
     admin->change.owner = admin;
     admin->change.deadline_ns = admin->call.deadline_ns;
     admin->change.lost_home = -1;
@@ -208,56 +214,60 @@ static void admin_change(struct client *client, struct admin *admin, struct kho_
     admin_timer_set(client, admin);
 }
 
+static void admin_look_again(struct client *client, struct admin *admin, struct kho_now now)
+{
+    admin_move(admin, ADMIN_WAIT);
+    call_timer_set(client, &admin->call,
+                   kho_min(now.mono_ns + ADMIN_PAUSE_NS, admin->call.deadline_ns));
+}
+
 /* Who is at the address is known. A lost home needs another first, which may take a moment to
  * connect. */
 static void admin_readmit(struct client *client, struct admin *admin, struct kho_now now)
 {
     admin->new_home = admin_new_home(client, admin->node, now);
-    if (admin->node == client->map.home && admin->new_home < 0) {
-        admin_move(admin, ADMIN_WAIT);
-        call_timer_set(client, &admin->call,
-                       kho_min(now.mono_ns + ADMIN_PAUSE_NS, admin->call.deadline_ns));
-        return;
-    }
-    admin_change(client, admin, now);
+    if (admin->node == client->map.home && admin->new_home < 0)
+        admin_look_again(client, admin, now);
+    else
+        admin_change(client, admin, now);
 }
 
 /* --- Readmit: who is at the address? ---------------------------------------------------------- */
+
+/* What the node's last HELLO says, when the request that made it say one has ended. */
+static void admin_judge(struct client *client, struct admin *admin, struct session *session,
+                        int status, struct kho_now now)
+{
+    const struct kho_id *named = &session->remote->incarnation;
+    const struct wire_hello_node *hello = &session->hello;
+    if (kho_id_equal(&hello->incarnation, named)) {
+        admin_end(client, admin, status == 0 || status == KHO_EROLLEDBACK ? -EALREADY : status);
+    } else if (!kho_id_is_zero(&hello->cluster) &&
+               !kho_id_equal(&hello->cluster, &client->map.cluster)) {
+        admin_end(client, admin, KHO_ECLUSTER);
+    } else if (status == 0) {
+        admin_look_again(client, admin, now); /* it brought a newer map */
+    } else {
+        admin->hello = *hello;
+        admin_readmit(client, admin, now);
+    }
+}
 
 static void admin_asked(struct client *client, struct request *request, int status,
                         struct kho_now now)
 {
     struct admin *admin = request->owner;
-    struct map_node node;
     int index = map_node_by_name(&client->map, admin->name);
     admin->asked = false;
     struct session *session = index >= 0 ? route_session(client, (uint32_t)index, 0, now) : NULL;
-    if (index < 0 || session == NULL) {
+    if (session == NULL)
         admin_end(client, admin, index < 0 ? -ENOENT : -ENOMEM);
-        return;
-    }
-    map_node(&client->map, (uint32_t)index, &node);
-    if (!session->hello_known) {
+    else if (status == KHO_EUNAVAILABLE && !session_unavailable(client, session, now))
+        admin_look_again(client, admin, now); /* the connection broke: who answers now? */
+    else if (!session->hello_known)
         admin_end(client, admin, status != 0 ? status : KHO_EUNAVAILABLE);
-        return;
-    }
-    admin->hello = session->hello;
-    bool strange = !kho_id_is_zero(&admin->hello.cluster) &&
-                   !kho_id_equal(&admin->hello.cluster, &client->map.cluster);
-    if (kho_id_equal(&admin->hello.incarnation, &node.incarnation)) {
-        bool reached = status == 0 || status == KHO_EROLLEDBACK;
-        admin_end(client, admin, reached ? -EALREADY : status);
-    } else if (strange) {
-        admin_end(client, admin, KHO_ECLUSTER);
-    } else if (status == KHO_EINCARNATION || status == KHO_ESHARD || status == KHO_ENOMAP) {
-        admin_readmit(client, admin, now);
-    } else if (status == 0) { /* it brought a newer map: look again */
-        admin_move(admin, ADMIN_WAIT);
-        call_timer_set(client, &admin->call,
-                       kho_min(now.mono_ns + ADMIN_PAUSE_NS, admin->call.deadline_ns));
-    } else {
-        admin_end(client, admin, status);
-    }
+    else
+        admin_judge(client, admin, session, status, now);
 }
 
 static void admin_ask(struct client *client, struct admin *admin, struct kho_now now)

@@ -40,6 +40,12 @@ static void change_move(struct change *change, enum change_phase to)
     change->phase = to;
 }
 
+static void change_wake_at(struct client *client, struct change *change, uint64_t mono_ns)
+{
+    change->wake_ns = kho_min(change->deadline_ns, mono_ns);
+    change->wake(client, change);
+}
+
 void change_stop(struct client *client, struct change *change)
 {
     if (change->asked)
@@ -163,7 +169,7 @@ static void change_brought(struct client *client, struct push *push, struct kho_
     if (push->waiting == 0)
         change_end(client, change, change->majority ? 0 : KHO_EUNAVAILABLE, now);
     else if (change->majority)
-        change->wake_ns = kho_min(change->deadline_ns, now.mono_ns + CHANGE_GRACE_NS);
+        change_wake_at(client, change, now.mono_ns + CHANGE_GRACE_NS);
 }
 
 /* The change is decided and in force here: to all nodes. */
@@ -174,7 +180,7 @@ static void change_bring(struct client *client, struct change *change, struct kh
     change->push.deadline_ns = change->deadline_ns;
     change->push.told = change_brought;
     change->push.owner = change;
-    change->wake_ns = change->deadline_ns;
+    change_wake_at(client, change, change->deadline_ns);
     if (push_start(client, &change->push, &client->map, -1, now) != 0)
         change_end(client, change, -ENOMEM, now);
 }
@@ -305,8 +311,7 @@ static void change_again(struct client *client, struct change *change, int cause
     }
     push_stop(client, &change->push);
     change_move(change, CHANGE_PAUSE);
-    change->wake_ns =
-        kho_min(change->deadline_ns, now.mono_ns + (pause ? CHANGE_PAUSE_NS : CLIENT_MS_NS));
+    change_wake_at(client, change, now.mono_ns + (pause ? CHANGE_PAUSE_NS : CLIENT_MS_NS));
 }
 
 /* Proposes, or proposes again. Whatever is returned, nothing is under way if it isn't 0. */
@@ -327,7 +332,7 @@ static int change_try(struct client *client, struct change *change, struct kho_n
     }
     if (rc != 0)
         return rc;
-    change->wake_ns = change->deadline_ns;
+    change_wake_at(client, change, change->deadline_ns);
     return change->lost_home >= 0 ? change_spread(client, change, now)
                                   : change_decide(client, change, now);
 }
@@ -360,6 +365,6 @@ void change_tick(struct client *client, struct change *change, struct kho_now no
         if (rc != 0)
             change_end(client, change, rc, now);
     } else {
-        change->wake_ns = change->deadline_ns;
+        change_wake_at(client, change, change->deadline_ns);
     }
 }

@@ -66,6 +66,8 @@ struct change {
     /* Filled by the owner, who zeroes it first. */
     change_edit_fn edit;
     change_end_fn end;
+    /* wake_ns has changed. */
+    void (*wake)(struct client *client, struct change *change);
     void *owner;
     uint64_t deadline_ns;
     int lost_home; /* the node that was the home and has no map any more, or -1 (change.c) */

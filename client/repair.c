@@ -190,7 +190,8 @@ static void repair_finish(struct client *client, struct repair *repair)
 static void repair_begin_work(struct client *client, struct repair *repair, struct kho_now now)
 {
     repair_move(repair, REPAIR_WORK);
-    repair->units = client_allocate_zeroed(client, REPAIR_UNITS * sizeof *repair->units);
+    if (repair->units == NULL)
+        repair->units = client_allocate_zeroed(client, REPAIR_UNITS * sizeof *repair->units);
     if (repair->units == NULL) {
         repair_end(client, repair, -ENOMEM);
         return;
@@ -228,11 +229,18 @@ static int repair_raise_edit(struct client *client, struct change *change,
     return 0;
 }
 
+static void repair_wake(struct client *client, struct change *change)
+{
+    struct repair *repair = change->owner;
+    call_timer_set(client, &repair->call, kho_min(change->wake_ns, repair->progress_ns));
+}
+
 static void repair_raise(struct client *client, struct repair *repair, struct kho_now now)
 {
     repair_move(repair, REPAIR_RAISE);
     repair->change.edit = repair_raise_edit;
     repair->change.end = repair_raised;
+    repair->change.wake = repair_wake;
     repair->change.owner = repair;
     repair->change.deadline_ns = now.mono_ns + REPAIR_RAISE_NS;
     repair->change.lost_home = -1;
@@ -332,6 +340,8 @@ static void repair_timer(struct client *client, struct call *call, struct kho_no
         repair->progress_ns = now.mono_ns + REPAIR_PROGRESS_NS;
     }
     uint64_t next = kho_max(repair->progress_ns, now.mono_ns + REPAIR_PAUSE_NS);
+    if (repair->phase == REPAIR_RAISE)
+        next = kho_min(next, repair->change.wake_ns);
     call_timer_set(client, call, kho_min(next, now.mono_ns + REPAIR_PROGRESS_NS));
 }
 
@@ -355,6 +365,7 @@ static void repair_release(struct client *client, struct call *call)
     struct repair *repair = repair_of(call);
     repair_stop(client, repair);
     repair_clear(client, repair);
+    client_release(client, repair->units);
     client_release(client, repair);
 }
 

@@ -48,8 +48,7 @@ void repair_work_stop(struct client *client, struct repair *repair)
         return;
     for (uint32_t i = 0; i < REPAIR_UNITS; i++)
         unit_stop(client, &repair->units[i]);
-    client_release(client, repair->units);
-    repair->units = NULL;
+    /* The array stays until the call is released: a unit's callback may have led here. */
 }
 
 /* --- The proof -------------------------------------------------------------------------------- */
