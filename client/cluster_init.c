@@ -105,17 +105,39 @@ static void init_fail(struct cluster_init *init, int status)
     init_close(init);
 }
 
+/* What a code means to a person. The core may not ask the system for its sentences. */
+static const char *init_cause(int status, char *number, size_t size)
+{
+    const char *sentence = kho_error_sentence(status);
+    if (sentence != NULL)
+        return sentence;
+    switch (status) {
+    case -ECONNREFUSED:
+        return "the connection was refused; is kho-node running there?";
+    case -ECONNRESET:
+    case -EPIPE:
+        return "the connection broke";
+    case -ETIMEDOUT:
+    case -EHOSTUNREACH:
+    case -ENETUNREACH:
+        return "nobody answers at that address";
+    case -ENOMEM:
+        return "no memory";
+    default:
+        snprintf(number, size, "error %d", -status);
+        return number;
+    }
+}
+
 /* Names the node and the cause; what a person can do follows from the code. */
 static void init_fail_node(struct cluster_init *init, uint32_t index, int status, const char *what)
 {
     if (init->phase >= INIT_CLOSING)
         return;
     const struct map_node *n = &init->plan.nodes[index];
-    const char *sentence = kho_error_sentence(status);
-    char code[32];
-    snprintf(code, sizeof code, "error %d", -status);
+    char number[32];
     snprintf(init->message, sizeof init->message, "node %s (%s:%u) %s: %s%s", n->name, n->address,
-             n->port, what, sentence != NULL ? sentence : code,
+             n->port, what, init_cause(status, number, sizeof number),
              init->decided ? "; the cluster exists, 'kho repair' brings the map to this node" : "");
     init_fail(init, status);
 }
