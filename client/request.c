@@ -90,6 +90,9 @@ struct way *request_way(struct session *session, struct request *request, uint32
 static void request_way_free(struct session *session, struct way *way)
 {
     KHO_ASSERT(way->used && session->way_count > 0);
+    /* An answer before its last DATA: refused at the begin, so the node wants no more of it. */
+    if (session->streaming && &session->ways[session->stream_way] == way)
+        session->streaming = false;
     session->way_count--;
     session->batch_count -= way->batch;
     session->read_count -= way->batch && way->type == WIRE_READ;

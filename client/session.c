@@ -161,11 +161,27 @@ static void session_connect(struct client *client, struct session *session, stru
     session_state_set(session, SESSION_CONNECTING, now);
 }
 
+/* One that was up is lost, so the others count for more: those that wait out a long backoff,
+ * perhaps for a node that is back since, try again soon. */
+static void session_hurry_others(struct client *client, struct kho_now now)
+{
+    QUEUE_FOREACH (link, &client->sessions) {
+        struct session *session = KHO_CONTAINER_OF(link, struct session, link);
+        if (session->state != SESSION_BACKOFF || session->backoff_ns == SESSION_BACKOFF_MIN)
+            continue;
+        session->backoff_ns = SESSION_BACKOFF_MIN;
+        session->retry_ns =
+            kho_min(session->retry_ns,
+                    now.mono_ns + kho_random_below(&client->random, SESSION_BACKOFF_MIN));
+    }
+}
+
 void session_break(struct client *client, struct session *session, int error, struct kho_now now)
 {
     if (session->state == SESSION_BACKOFF || session->state == SESSION_CLOSING)
         return;
     if (session->state == SESSION_UP && !session->foreign) {
+        session_hurry_others(client, now);
         uint64_t since = session_out_since(session);
         session->down_since_ns = since == CLIENT_NEVER ? now.mono_ns : since;
     }

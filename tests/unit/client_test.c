@@ -286,6 +286,30 @@ static void test_unavailable(void **state)
     fake_destroy(cluster);
 }
 
+/* One node after the other is killed and restarted: no call fails, though a node that is back may
+ * be noticed late. */
+static void test_rolling_restart(void **state)
+{
+    (void)state;
+    struct fake_cluster *cluster = fake_open();
+    char value[16];
+    for (int round = 0; round < 30; round++) {
+        int node = round % 3;
+        uint64_t since = cluster->now.mono_ns;
+        fake_node_down(cluster, node);
+        while (elapsed_ms(cluster, since) < 7000) {
+            snprintf(value, sizeof value, "v%d", round);
+            struct fake_done put = fake_call(cluster, CLIENT_PUT, "k", value);
+            assert_int_equal(put.first.status, 0);
+            fake_run(cluster, 130, NULL);
+        }
+        /* It is back for a moment only before the next one goes. */
+        cluster->nodes[node].down = false;
+        fake_run(cluster, (uint64_t)round * 3, NULL);
+    }
+    fake_destroy(cluster);
+}
+
 /* A write that was sent when its majority goes away ends in doubt, and before its deadline. */
 static void test_sent_and_cut_off_is_in_doubt(void **state)
 {
@@ -812,6 +836,57 @@ static void test_large_value(void **state)
     fake_destroy(cluster);
 }
 
+/* A large value that is refused at its begin, or cancelled half-way, in either direction, leaves
+ * the connection in order; what was cancelled is not stored in part. */
+static void test_large_value_cut_short(void **state)
+{
+    (void)state;
+    struct fake_cluster *cluster = fake_open();
+    size_t len = 3000000;
+    char *big = (char *)malloc(len);
+    struct fake_done put, get;
+    kho_call_id call;
+    memset(big, 'b', len);
+    struct kho_item item = {.key = "scan", .key_len = 4, .value = big, .value_len = len};
+    fake_call(cluster, CLIENT_PUT, "k", "v");
+    uint32_t hellos = cluster->nodes[0].hellos;
+    for (int steps = 0; steps < 8; steps++) {
+        memset(&put, 0, sizeof put);
+        client_records(cluster->client, CLIENT_PUT, "people", &item, 1, 0, &put, cluster->now,
+                       &call);
+        for (int i = 0; i < steps; i++)
+            fake_step(cluster);
+        client_cancel(cluster->client, call, cluster->now);
+        fake_run(cluster, 100, NULL);
+        assert_true(put.come);
+    }
+    assert_int_equal(fake_call(cluster, CLIENT_PUT, "k", "w").first.status, 0);
+    cluster->nodes[0].write_status = KHO_EFULL;
+    memset(&put, 0, sizeof put);
+    client_records(cluster->client, CLIENT_PUT, "people", &item, 1, 0, &put, cluster->now, &call);
+    fake_run(cluster, 100, NULL);
+    assert_int_equal(put.first.status, 0);
+    cluster->nodes[0].write_status = 0;
+    assert_int_equal(fake_call(cluster, CLIENT_PUT, "k", "x").first.status, 0);
+    for (int steps = 0; steps < 8; steps++) {
+        call = fake_submit(cluster, CLIENT_GET, "people", "scan", NULL, NULL, 0, &get);
+        for (int i = 0; i < steps; i++)
+            fake_step(cluster);
+        client_cancel(cluster->client, call, cluster->now);
+        fake_run(cluster, 100, NULL);
+        assert_true(get.come);
+    }
+    assert_int_equal(fake_call(cluster, CLIENT_GET, "k", NULL).first.status, 0);
+    for (int i = 0; i < FAKE_NODES; i++) {
+        struct fake_record *record = fake_find(&cluster->nodes[i], 1, "scan", 4);
+        if (record != NULL)
+            assert_memory_equal(record->value, big, len);
+    }
+    assert_int_equal(cluster->nodes[0].hellos, hellos);
+    free(big);
+    fake_destroy(cluster);
+}
+
 /* A batch of many records of many sizes is applied and read back; the bound of bytes in flight
  * refuses what is too much, and room is told once it is there. */
 static void test_batches_and_room(void **state)
@@ -1019,6 +1094,7 @@ int main(void)
         cmocka_unit_test(test_in_doubt_and_token),
         cmocka_unit_test(test_versions_never_meet_after_doubt),
         cmocka_unit_test(test_unavailable),
+        cmocka_unit_test(test_rolling_restart),
         cmocka_unit_test(test_sent_and_cut_off_is_in_doubt),
         cmocka_unit_test(test_silent_nodes),
         cmocka_unit_test(test_read_writes_back),
@@ -1038,6 +1114,7 @@ int main(void)
         cmocka_unit_test(test_young_collection),
         cmocka_unit_test(test_readmitted_node_brings_the_map),
         cmocka_unit_test(test_large_value),
+        cmocka_unit_test(test_large_value_cut_short),
         cmocka_unit_test(test_batches_and_room),
         cmocka_unit_test(test_close_drains),
         cmocka_unit_test(test_destroy_in_the_middle),

@@ -408,9 +408,19 @@ static void fake_large(struct fake_cluster *cluster, struct fake_conn *conn,
         conn->large.key = conn->large_key;
         conn->large_id = head->request;
         conn->large_got = 0;
+        if (node->write_status != 0) {
+            uint8_t refusal[WIRE_STATUS_ANSWER] = {0};
+            kho_store32(refusal, (uint32_t)node->write_status);
+            fake_answer(cluster, conn, head, WIRE_WRITE_LARGE, 0, 1, 0, refusal, sizeof refusal);
+            conn->large_id = 0;
+            return;
+        }
         conn->large_value = (uint8_t *)malloc(conn->large.stored_len);
         return;
     }
+    /* DATA of a value that was refused at its begin are skipped. */
+    if (conn->large_id == 0)
+        return;
     assert_int_equal(head->request, conn->large_id);
     assert_true(len <= conn->large.stored_len - conn->large_got);
     memcpy(conn->large_value + conn->large_got, body, len);
