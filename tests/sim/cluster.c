@@ -398,9 +398,17 @@ void node_wipe(struct node *node)
 
 void node_sleep(struct node *node, uint64_t ns)
 {
+    bool slept = asleep(node) > 0;
     node->asleep_until = ns == 0 ? 0 : node->cluster->sim->now_ns + ns;
-    if (ns == 0)
+    if (ns == 0) {
+        /* What waits for the moment it was to wake at must not. */
+        if (slept && node->shard != NULL) {
+            node->turn_due = false;
+            node_turn_soon(node);
+            vnet_node_awake(node->cluster->net, node->index);
+        }
         return;
+    }
     sim_trace(node->cluster->sim, "fault: %s is stopped for %llu ms", node->name,
               (unsigned long long)(ns / SIM_MS));
     sim_fault(node->cluster->sim, SIM_FAULT_pause);

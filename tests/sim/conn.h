@@ -70,6 +70,8 @@ void vconn_sends_end(struct vconn *conn, int side, int32_t error);
 /* Tells one end that the connection is over. */
 void vconn_side_ends(struct vconn *conn, int side, int error);
 void vconn_handle_free(struct vconn *conn);
+/* Ends what waited for its node to wake. */
+void vconn_wake(void *owner, uint64_t arg);
 /* The far machine answers what it knows nothing of: the client learns that it is over. */
 void vconn_reset_soon(struct vconn *conn, uint64_t delay_ns);
 /* Frees the bytes of one that has no end any more. */

@@ -458,6 +458,13 @@ void vnet_node_op(struct vnet *net, uint32_t node, struct op *op)
     }
 }
 
+void vconn_wake(void *owner, uint64_t arg)
+{
+    (void)arg;
+    sends_later(owner, NODE);
+    node_close_ends(owner, 0);
+}
+
 /* --- Life ------------------------------------------------------------------------------------- */
 
 struct vnet *vnet_create(struct sim *sim, const struct vnet_options *options,

@@ -61,6 +61,8 @@ void vnet_node_op(struct vnet *net, uint32_t node, struct op *op);
 void vnet_node_gone(struct vnet *net, uint32_t node, bool silent);
 /* It is there again: whoever still sends to its former life is told that it is over. */
 void vnet_node_back(struct vnet *net, uint32_t node);
+/* A node that slept takes inputs earlier than it said. */
+void vnet_node_awake(struct vnet *net, uint32_t node);
 void vnet_client_gone(struct vnet *net, uint32_t client, bool silent);
 
 /* --- Faults ----------------------------------------------------------------------------------- */

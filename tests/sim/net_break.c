@@ -82,6 +82,18 @@ void vnet_node_back(struct vnet *net, uint32_t node)
     }
 }
 
+void vnet_node_awake(struct vnet *net, uint32_t node)
+{
+    for (size_t i = net->first_live; i < net->conn_count; i++) {
+        struct vconn *c = net->conns[i];
+        if (c->node != node || !c->open[NODE])
+            continue;
+        c->flow[CLIENT].pumping = false;
+        vconn_pump_soon(c, CLIENT, 1);
+        sim_after(net->sim, 1, vconn_wake, c, 0);
+    }
+}
+
 void vnet_client_gone(struct vnet *net, uint32_t client, bool silent)
 {
     for (size_t i = net->first_live; i < net->conn_count; i++)

@@ -8,6 +8,48 @@
 
 enum { REPAIR_TRIES = 8, PAGE = 16 };
 
+/* --- The replicas, asked one by one ----------------------------------------------------------- */
+
+static int probe(struct raw *raw, const struct slot *slot, uint32_t partition, struct key_hash hash,
+                 struct wire_probe_answer *ret_answer)
+{
+    uint8_t body[WIRE_PROBE_ASK];
+    struct wire_probe_ask ask = {
+        .collection = slot->event ? 2 : 1, .partition = partition, .hash = hash};
+    struct wire_head head;
+    const uint8_t *answer;
+    wire_probe_ask_encode(&ask, body);
+    raw_send(raw, WIRE_PROBE, 0, 1, raw->hello.epoch, raw->hello.map_hash, body, sizeof body);
+    int rc = raw_receive(raw, &head, &answer);
+    if (rc != 0)
+        return rc;
+    if (head.status != 0 || head.count != 1)
+        return head.status != 0 ? head.status : KHO_EMALFORMED;
+    wire_probe_answer_decode(answer, ret_answer);
+    return 0;
+}
+
+/* For whoever reads the story: what each replica says of a key. */
+static void tell_replicas(struct workload *w, const struct slot *slot)
+{
+    const struct cluster_options *o = &w->cluster->options;
+    uint32_t collection = slot->event ? 2 : 1;
+    struct key_hash hash = key_hash(collection, slot->bytes, slot->len, w->cluster->map_seed);
+    uint32_t partition = (uint32_t)(hash.low & (o->partitions - 1));
+    for (uint32_t k = 0; k < o->replicas; k++) {
+        struct raw raw;
+        struct wire_probe_answer got = {0};
+        struct node *node = &w->cluster->nodes[(partition + k) % o->nodes];
+        int rc = raw_open(&raw, node, &w->cluster->id, 0);
+        if (rc == 0)
+            rc = probe(&raw, slot, partition, hash, &got);
+        sim_trace(w->sim, "replica %s of key %u: state %u, version %llu.%u (%d)", node->name,
+                  slot->history_key, got.state, (unsigned long long)got.version.counter,
+                  got.version.writer, rc);
+        raw_close(&raw);
+    }
+}
+
 /* A fresh client reads every key; with `must`, every read has to succeed. */
 static void read_all(struct workload *w, struct client_end *end, const char *when)
 {
@@ -22,11 +64,13 @@ static void read_all(struct workload *w, struct client_end *end, const char *whe
             sim_fail(w->sim, "%s: get of key %u doesn't end (%d)", when, slot->history_key, rc);
             return;
         }
-        if (a.results[0].status != 0 && a.results[0].status != KHO_ENOTFOUND)
+        if (a.results[0].status != 0 && a.results[0].status != KHO_ENOTFOUND) {
+            tell_replicas(w, slot);
             sim_fail(w->sim, "%s: get of key %u fails: %s", when, slot->history_key,
                      kho_error_name(a.results[0].status) != NULL
                          ? kho_error_name(a.results[0].status)
                          : "a system error");
+        }
         read_end(w, slot, op, &a.results[0], false);
         answer_fini(&a);
     }
@@ -86,27 +130,7 @@ static void verify(struct workload *w, struct client_end *end)
     answer_fini(&a);
 }
 
-/* --- The replicas, asked one by one ----------------------------------------------------------- */
-
-static int probe(struct workload *w, struct raw *raw, const struct slot *slot, uint32_t partition,
-                 struct key_hash hash, struct wire_probe_answer *ret_answer)
-{
-    uint8_t body[WIRE_PROBE_ASK];
-    struct wire_probe_ask ask = {
-        .collection = slot->event ? 2 : 1, .partition = partition, .hash = hash};
-    struct wire_head head;
-    const uint8_t *answer;
-    (void)w;
-    wire_probe_ask_encode(&ask, body);
-    raw_send(raw, WIRE_PROBE, 0, 1, raw->hello.epoch, raw->hello.map_hash, body, sizeof body);
-    int rc = raw_receive(raw, &head, &answer);
-    if (rc != 0)
-        return rc;
-    if (head.status != 0 || head.count != 1)
-        return head.status != 0 ? head.status : KHO_EMALFORMED;
-    wire_probe_answer_decode(answer, ret_answer);
-    return 0;
-}
+/* --- All of them, by their own word ----------------------------------------------------------- */
 
 /* Every acknowledged or read version is on all replicas, by their own word. */
 static void probe_all(struct workload *w)
@@ -131,7 +155,7 @@ static void probe_all(struct workload *w)
         for (uint32_t k = 0; k < o->replicas && !w->sim->failed; k++) {
             uint32_t n = (partition + k) % o->nodes;
             struct wire_probe_answer got = {0};
-            int rc = probe(w, &raws[n], slot, partition, hash, &got);
+            int rc = probe(&raws[n], slot, partition, hash, &got);
             if (rc != 0 || got.state >= WIRE_VALUE_UNKNOWN ||
                 version_compare(got.version, least) < 0)
                 sim_fail(w->sim,
