@@ -37,6 +37,7 @@ struct depot {
     int32_t file_next;
     uint32_t ops;        /* under way */
     bool read_only;      /* R4: a write or sync failed, for good */
+    bool folder_failed;  /* so did one of manifest or map: they aren't written again, either */
     bool manifest_dirty; /* in memory it differs from what was written or is being written */
     uint64_t disk_free;  /* at the last look; UINT64_MAX: not looked yet */
     struct map map;      /* in force; bytes NULL: none */

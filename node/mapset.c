@@ -68,7 +68,7 @@ int mapset_start(struct mapset *mapset, const uint8_t *bytes, size_t length, str
     error = map_check(depot, &mapset->map, ret_done);
     uint8_t *copy = NULL;
     if (error == 0 && !*ret_done) {
-        if (depot->read_only)
+        if (depot->folder_failed)
             error = KHO_EREADONLY;
         else if ((copy = replace_prepare(&mapset->file, length)) == NULL)
             error = -ENOMEM;

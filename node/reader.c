@@ -354,7 +354,9 @@ static void damage_note(struct reader *reader, uint64_t place, int error, struct
                             .length = BLOCK_HEAD, /* the block that begins there */
                             .episode = scan.episode != NULL ? scan.episode->id : 0,
                             .found_ms = now.wall_ms};
-    if (!manifest_damage_known(&depot->manifest, damage.segment, damage.offset, damage.length))
+    /* Without an episode it must be found again at the next start. */
+    if (!scan.lost &&
+        !manifest_damage_known(&depot->manifest, damage.segment, damage.offset, damage.length))
         manifest_add_damage(&depot->manifest, &damage);
     depot->manifest_dirty = true;
     world_event(depot->world, EVENT_ERROR,

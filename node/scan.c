@@ -123,12 +123,13 @@ static int survey_step(struct scan *scan)
 
 /* --- Damage ----------------------------------------------------------------------------------- */
 
-/* Rot: noted, with an episode of the whole shard, unless it is known. */
+/* Rot: noted, with an episode of the whole shard, unless it is known. A block is known by its
+ * start, anything else by all of its extent: it may have grown. */
 static int rot(struct scan *scan, uint64_t offset, uint64_t length, const char *what)
 {
     struct depot *depot = scan->depot;
     const struct segment *s = slot_segment(scan, scan->slot);
-    if (manifest_damage_known(&depot->manifest, s->id, offset, kho_min(length, BLOCK_HEAD)))
+    if (manifest_damage_known(&depot->manifest, s->id, offset, length))
         return 0;
     uint64_t episode;
     int error = depot_open_everywhere(depot, &depot->map, WIRE_EPISODE_ROT, scan->now, &episode);
@@ -147,6 +148,14 @@ static int rot(struct scan *scan, uint64_t offset, uint64_t length, const char *
                     "answer unknown until 'kho repair' closes the episode",
                     (unsigned long long)s->id, (unsigned long long)offset, what);
     return 0;
+}
+
+static int block_rot(struct scan *scan, uint64_t offset, uint64_t length)
+{
+    const struct segment *s = slot_segment(scan, scan->slot);
+    if (manifest_damage_known(&scan->depot->manifest, s->id, offset, kho_min(length, BLOCK_HEAD)))
+        return 0;
+    return rot(scan, offset, length, "a block");
 }
 
 /* Ends the log here: the segment is sealed behind its last whole commit, and what follows is
@@ -207,7 +216,7 @@ static int block_enter(struct scan *scan, const struct commit_head *commit,
     int more = 1;
     if (block->codec != KHO_CODEC_NONE) {
         if (block_unpack(block, body, scan->scratch) != 0)
-            return rot(scan, block->offset, BLOCK_HEAD + block->stored_len, "a block");
+            return block_rot(scan, block->offset, BLOCK_HEAD + block->stored_len);
         raw = scan->scratch;
     }
     while ((more = block_next(raw, block->raw_len, &offset, &r)) == 1) {
@@ -217,7 +226,7 @@ static int block_enter(struct scan *scan, const struct commit_head *commit,
         count++;
     }
     if (more < 0 || count != block->records)
-        return rot(scan, block->offset, BLOCK_HEAD + block->stored_len, "a block");
+        return block_rot(scan, block->offset, BLOCK_HEAD + block->stored_len);
     return 0;
 }
 
@@ -250,7 +259,9 @@ static int commit_enter(struct scan *scan, const uint8_t *bytes, const struct co
             1) {
             bool more = block_search(scan, bytes, commit, &offset);
             uint32_t end = more ? offset : commit->length;
-            error = rot(scan, commit->offset + at, end - at, "a block's head");
+            /* If more than one block is gone with it, the count won't come out, and the end of the
+             * commit is noted, too. */
+            error = block_rot(scan, commit->offset + at, end - at);
             if (error != 0 || !more)
                 return error;
             /* At least one block is gone with the gap. */
@@ -262,7 +273,7 @@ static int commit_enter(struct scan *scan, const uint8_t *bytes, const struct co
         if (block_body_matches(&block, body))
             error = block_enter(scan, commit, &block, body);
         else
-            error = rot(scan, block.offset, BLOCK_HEAD + block.stored_len, "a block");
+            error = block_rot(scan, block.offset, BLOCK_HEAD + block.stored_len);
     }
     return error;
 }

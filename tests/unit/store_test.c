@@ -1,6 +1,7 @@
 /* store_test.c: the store through its door, over a disk in memory: what is acknowledged is there
  * after every kind of end, and what is damaged says so. */
 #include "node/index.h"
+#include "node/manifest.h"
 #include "node/place.h"
 #include "tests/lib/store_rig.h"
 #include "unit.h"
@@ -484,6 +485,136 @@ static void copy_heals(void **state)
     assert_int_equal(stats[STAT_values_unknown], 0);
 }
 
+/* Rewrites the stopped shard's manifest with a floor in every partition. */
+static void floors_set(struct rig *rig, uint64_t floor, uint64_t drops)
+{
+    struct memory_file *file = memory_disk_file(&rig->disk, FILE_MANIFEST, 0);
+    struct shard_world world;
+    struct manifest manifest;
+    world_init(&world, 1u << 20, 1);
+    manifest_init(&manifest, &world);
+    assert_int_equal(manifest_decode(&manifest, file->data, file->size), 0);
+    for (uint32_t p = 0; p < RIG_PARTITIONS; p++)
+        manifest.floors[p] = (struct floor){.floor = floor, .drops = drops};
+    uint8_t bytes[4096] = {0};
+    assert_true(manifest_length(&manifest) <= file->size);
+    manifest_encode(&manifest, bytes);
+    memory_disk_fill(file, 0, file->size, 0);
+    memcpy(file->data, bytes, manifest_length(&manifest));
+    memcpy(file->stable, bytes, manifest_length(&manifest));
+    manifest_fini(&manifest);
+}
+
+/* R7: at or below the floor an absent key is refused: first-hand as stale, as a copy only if
+ * deletes were dropped since its source was read. Keys that are there pass, and so does what is
+ * above. */
+static void floors(void **state)
+{
+    struct rig *rig = *state;
+    struct wire_probe_answer probe;
+    struct rig_key there = rig_key(1, 1), absent = rig_key(1, 2);
+    rig_ready(rig);
+    put(rig, 1, 1, 5, 10);
+    rig_run(rig);
+    rig_stop(rig);
+    floors_set(rig, T0 + 100, 3);
+    rig_crash(rig);
+    store_probe(rig->store, 1, absent.partition, absent.hash, &probe);
+    assert_int_equal(probe.floor, T0 + 100);
+    assert_int_equal(probe.drops, 3);
+    assert_int_equal(rig_put(rig, &absent, T0 + 100, 1, 10, false, NULL), KHO_ESTALE);
+    assert_int_equal(rig_put(rig, &absent, T0 + 100, 1, 10, true, NULL), KHO_EDROPPED);
+    assert_int_equal(rig_put(rig, &there, T0 + 50, 1, 10, false, NULL), 0);
+    assert_int_equal(rig_put(rig, &absent, T0 + 101, 1, 10, false, NULL), 0);
+    rig_run(rig);
+    floors_set(rig, T0 + 200, 0);
+    rig_crash(rig);
+    struct rig_key other = rig_key(1, 3);
+    /* The rig's copies carry the drop number 0, which is the partition's now. */
+    assert_int_equal(rig_put(rig, &other, T0 + 150, 1, 10, true, NULL), 0);
+    rig_run(rig);
+    assert_int_equal(rig_check(rig, &other, T0 + 150, 1, 10), 0);
+}
+
+/* A commit that is lost opens an episode though the one before it is known to be lost and healed:
+ * the stretch has grown. */
+static void known_damage_grows(void **state)
+{
+    struct rig *rig = *state;
+    twenty(rig);
+    for (uint32_t pass = 0; pass < 3; pass++) {
+        memory_disk_flip(memory_disk_file(&rig->disk, FILE_SEGMENT, 1), page(5 + pass) + 20, 1);
+        rig_crash(rig);
+        assert_int_equal(store_episodes(rig->store, NULL, 0), 1);
+        assert_int_equal(check(rig, 1, 5 + pass, 1, 100), KHO_EUNKNOWN);
+        rig_map_build(rig, 2 + pass, 0, 1);
+        assert_int_equal(rig_map_set(rig), 0);
+        assert_int_equal(rig_close_episodes(rig), 0);
+        rig_crash(rig);
+        assert_int_equal(store_episodes(rig->store, NULL, 0), 0);
+    }
+    for (uint32_t i = 0; i < 20; i++)
+        assert_int_equal(check(rig, 1, i, 1, 100), i >= 5 && i <= 7 ? KHO_ENOTFOUND : 0);
+}
+
+/* Two neighbouring blocks of one commit: the first is known and healed, then both lose their heads:
+ * the second isn't forgotten behind the first. */
+static void neighbour_of_known_damage(void **state)
+{
+    struct rig *rig = *state;
+    struct rig_key key = rig_key(1, 100);
+    rig_ready(rig);
+    for (uint32_t i = 100; i < 103; i++)
+        put(rig, 1, i, 1, 20000);
+    rig_run(rig);
+    rig_pass(rig, 60);
+    /* Blocks of 20,000 bytes and heads, from offset 192 of the first commit. */
+    uint64_t block = 4096 + 192, span = kho_round_up(192 + 48 + 16 + 20000, 64);
+    struct memory_file *segment = memory_disk_file(&rig->disk, FILE_SEGMENT, 1);
+    assert_int_equal(kho_load32(segment->data + block), 0x426F686B);
+    assert_int_equal(kho_load32(segment->data + block + span), 0x426F686B);
+    memory_disk_flip(segment, block + 30, 1);
+    assert_int_equal(check(rig, 1, 100, 1, 20000), KHO_EDAMAGED);
+    assert_int_equal(rig_put(rig, &key, T0 + 1, 101, 20000, true, NULL), 0);
+    rig_run(rig);
+    rig_map_build(rig, 2, 0, 1);
+    assert_int_equal(rig_map_set(rig), 0);
+    assert_int_equal(rig_close_episodes(rig), 0);
+    rig_crash(rig);
+    assert_int_equal(store_episodes(rig->store, NULL, 0), 0);
+    for (uint32_t i = 100; i < 103; i++)
+        assert_int_equal(check(rig, 1, i, 1, 20000), 0);
+    memory_disk_flip(memory_disk_file(&rig->disk, FILE_SEGMENT, 1), block + span + 30, 1);
+    for (int pass = 0; pass < 2; pass++) {
+        rig_crash(rig);
+        assert_int_equal(store_episodes(rig->store, NULL, 0), 1);
+        assert_int_equal(check(rig, 1, 101, 1, 20000), KHO_EUNKNOWN);
+    }
+}
+
+/* Where the manifest can't be written, who waits for it is told so, and nothing hangs at the stop.
+ */
+static void manifest_fails(void **state)
+{
+    struct rig *rig = *state;
+    rig_start(rig);
+    rig_map_build(rig, 5, 5, 1);
+    assert_int_equal(rig_map_set(rig), 0);
+    rig_run(rig);
+    rig->disk.fail_kind = OP_RENAME;
+    rig->disk.fail_count = 1;
+    rig->disk.fail_error = -EIO;
+    assert_int_equal(rig_close_episodes(rig), -EIO);
+    assert_int_equal(store_failed(rig->store), KHO_EREADONLY);
+    rig_map_build(rig, 6, 5, 1);
+    assert_int_equal(rig_map_set(rig), KHO_EREADONLY);
+    rig_stop(rig);
+    assert_int_equal(store_phase(rig->store), STORE_STOPPED);
+    rig_crash(rig);
+    assert_int_equal(store_phase(rig->store), STORE_READY);
+    assert_int_equal(store_episodes(rig->store, NULL, 0), 1);
+}
+
 /* A sealed segment that is gone, or another folder's, is rot of the whole shard, told once. */
 static void segment_gone(void **state)
 {
@@ -911,6 +1042,10 @@ int main(void)
         STORE_TEST(rot_repaired),
         STORE_TEST(rot_met_by_read),
         STORE_TEST(copy_heals),
+        STORE_TEST(floors),
+        STORE_TEST(known_damage_grows),
+        STORE_TEST(neighbour_of_known_damage),
+        STORE_TEST(manifest_fails),
         STORE_TEST(segment_gone),
         STORE_TEST(current_segment_gone),
         STORE_TEST(truncated_segment),
