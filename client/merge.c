@@ -285,7 +285,7 @@ static bool merge_item_valid(const struct merge *merge, const struct merge_repli
     const struct wire_list_entry *entry = &item->entry;
     struct place place = merge_item_place(item);
     if (place_compare(place, merge->from) < 0 || place.partition >= merge->partition_to ||
-        version_is_zero(entry->version) || entry->version.counter > KHO_COUNTER_MAX)
+        entry->version.counter < 1 || entry->version.counter > KHO_COUNTER_MAX)
         return false;
     if (column->count > 0 &&
         place_compare(place, merge_item_place(&column->items[column->count - 1])) <= 0)
@@ -299,6 +299,9 @@ static int merge_entries(struct client *client, struct merge_replica *column, ui
 {
     const struct merge *merge = column->merge;
     bool records = merge->records && column == &merge->columns[merge->records_column];
+    /* A node that sends more than it was asked for must not fill our memory. */
+    if (column->count + count > merge->limit + KHO_FRAME_ENTRIES_MAX)
+        return KHO_EMALFORMED;
     if (!merge_items_reserve(client, column, count))
         return -ENOMEM;
     for (uint32_t i = 0; i < count; i++) {

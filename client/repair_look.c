@@ -11,6 +11,8 @@
  * there it is proved from the start. */
 #include "repair.h"
 
+#define LOOK_EPISODES_MAX 4096u /* of a node */
+
 void repair_look_stop(struct client *client, struct repair *repair)
 {
     for (uint32_t i = 0; i < repair->part_count; i++)
@@ -51,6 +53,8 @@ static void repair_episodes_frame(struct client *client, struct request *request
     struct repair *repair = part->repair;
     for (uint32_t i = 0; i < head->count && len >= WIRE_EPISODE_ENTRY; i++) {
         struct wire_episode told;
+        if (repair->nodes[part->node].episode_count == LOOK_EPISODES_MAX)
+            return; /* the next pass sees the rest */
         wire_episode_decode(body, &told);
         if (!repair_episode_add(client, &repair->nodes[part->node], part->shard, &told)) {
             repair_failed(client, repair, -ENOMEM, now);

@@ -60,7 +60,9 @@ static void survey_frame(struct client *client, struct request *request,
     (void)now;
     if (node->status != 0)
         return;
-    if (len != (size_t)head->count * WIRE_DIGEST_ENTRY) {
+    /* An entry for every table, and one of KHO_ALL a partition, is the most there can be. */
+    size_t most = (client->map.collection_count + 1u) * (size_t)part->survey->partitions;
+    if (len != (size_t)head->count * WIRE_DIGEST_ENTRY || head->count > most - node->count) {
         node->status = KHO_EMALFORMED;
         return;
     }

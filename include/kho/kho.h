@@ -196,7 +196,9 @@ enum { KHO_LIST_WITH_VALUES = 1 };
 
 /* One page of a collection, about `limit` records (1 to 65,536; it may be fewer or none before
  * `done`), in the order of key hashes. A record acknowledged before the listing began and not
- * deleted appears exactly once. No snapshot, no order by key, no prefixes. */
+ * deleted appears exactly once. No snapshot, no order by key, no prefixes. A record whose newest
+ * value no replica can give is there, too: with status KHO_EDAMAGED and without its key, which lies
+ * with the value. */
 KHO_API int kho_list(struct kho *client, const char *collection, const struct kho_cursor *from,
                      size_t limit, unsigned flags, uint32_t deadline_ms, kho_list_cb cb, void *arg,
                      kho_call_id *ret_call);
