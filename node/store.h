@@ -127,7 +127,8 @@ void store_read_end(struct store *store, struct store_read *read);
 /* Reads that wait for a buffer or the disk. */
 uint32_t store_reads_pending(const struct store *store);
 
-/* The first entry of (collection, partition) at or after `from`, in order of tags. False: none. */
+/* The first entry of (collection, partition) at or after `from`, in order of tags. False: none.
+ * record_len is that of the record without its key: the index doesn't know keys. */
 bool store_next(const struct store *store, uint32_t collection, uint32_t partition,
                 struct key_tag from, struct wire_list_entry *ret_entry);
 
@@ -144,6 +145,7 @@ uint32_t store_collections(const struct store *store, uint32_t *ret_ids, uint32_
  * flagged. */
 uint64_t store_episode_of(const struct store *store, uint32_t partition);
 bool store_suspect(const struct store *store);
+/* How many are open, each kind; at most `max` are written. */
 uint32_t store_episodes(const struct store *store, struct wire_episode *ret, uint32_t max);
 /* Closes one partition of an episode under the map's epoch. 0: persisting began, and
  * store_next_done() tells its end; KHO_EEPISODE: opened in this epoch or later; -ENOENT. */
