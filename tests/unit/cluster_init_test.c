@@ -77,7 +77,7 @@ static void play_hello(struct scene *s, const struct client_op *op)
 static void play_push(struct scene *s, const struct client_op *op)
 {
     struct actor *actor = &s->actors[op->conn];
-    struct wire_head head;
+    struct wire_head head = {0};
     uint8_t answer[KHO_FRAME_HEAD];
     assert_int_equal(wire_frame_length(op->data, op->len), op->len);
     assert_int_equal(wire_frame_decode(op->data, &head), 0);
