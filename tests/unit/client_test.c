@@ -310,6 +310,25 @@ static void test_rolling_restart(void **state)
     fake_destroy(cluster);
 }
 
+/* A node that came back unnoticed is found at once when another one is lost. */
+static void test_lost_session_hurries_the_others(void **state)
+{
+    (void)state;
+    for (int round = 0; round < 10; round++) {
+        struct fake_cluster *cluster = fake_open();
+        fake_call(cluster, CLIENT_PUT, "k", "v");
+        fake_node_down(cluster, 0);
+        fake_run(cluster, 20000 + (uint64_t)round * 170, NULL);
+        cluster->nodes[0].down = false;
+        fake_node_down(cluster, 1);
+        uint64_t since = cluster->now.mono_ns;
+        struct fake_done put = fake_call(cluster, CLIENT_PUT, "k", "w");
+        assert_int_equal(put.first.status, 0);
+        assert_true(elapsed_ms(cluster, since) <= 100);
+        fake_destroy(cluster);
+    }
+}
+
 /* A write that was sent when its majority goes away ends in doubt, and before its deadline. */
 static void test_sent_and_cut_off_is_in_doubt(void **state)
 {
@@ -467,6 +486,9 @@ static void test_suspects(void **state)
     fake_node_down(cluster, 1);
     get = fake_call(cluster, CLIENT_GET, "k", NULL);
     assert_int_equal(get.first.status, KHO_EUNAVAILABLE);
+    put = fake_call(cluster, CLIENT_PUT, "k", "x");
+    assert_int_equal(put.first.status, KHO_EUNAVAILABLE);
+    assert_int_equal(put.first.outcome, KHO_NOT_APPLIED);
     cluster->nodes[1].down = false;
     fake_run(cluster, 3000, NULL);
     get = fake_call(cluster, CLIENT_GET, "k", NULL);
@@ -502,6 +524,30 @@ static void test_epoch_restart_keeps_the_version(void **state)
     assert_int_equal(put.first.version.counter, version.counter);
     assert_int_equal(put.first.version.writer, version.writer);
     assert_int_equal(client_map(cluster->client)->epoch, 2);
+    fake_destroy(cluster);
+}
+
+/* R7: what was sent under an older epoch and is refused as stale under the new one may yet be
+ * there: it ends in doubt and is not stamped anew. */
+static void test_stale_after_epoch_restart(void **state)
+{
+    (void)state;
+    struct fake_cluster *cluster = fake_open();
+    struct fake_done put;
+    fake_call(cluster, CLIENT_GET, "k", NULL);
+    for (int i = 0; i < FAKE_NODES; i++)
+        cluster->nodes[i].ignore = true;
+    fake_submit(cluster, CLIENT_PUT, "people", "k", "v", NULL, 0, &put);
+    fake_run(cluster, 30, NULL);
+    for (int i = 0; i < FAKE_NODES; i++) {
+        cluster->nodes[i].ignore = false;
+        cluster->nodes[i].write_status = KHO_ESTALE;
+        fake_node_map(cluster, i, 2);
+    }
+    fake_call(cluster, CLIENT_GET, "other", NULL);
+    fake_run(cluster, 1000, &put);
+    assert_true(put.come);
+    assert_int_equal(put.first.status, KHO_EINDOUBT);
     fake_destroy(cluster);
 }
 
@@ -1095,6 +1141,7 @@ int main(void)
         cmocka_unit_test(test_versions_never_meet_after_doubt),
         cmocka_unit_test(test_unavailable),
         cmocka_unit_test(test_rolling_restart),
+        cmocka_unit_test(test_lost_session_hurries_the_others),
         cmocka_unit_test(test_sent_and_cut_off_is_in_doubt),
         cmocka_unit_test(test_silent_nodes),
         cmocka_unit_test(test_read_writes_back),
@@ -1103,6 +1150,7 @@ int main(void)
         cmocka_unit_test(test_unknown_is_no_vote),
         cmocka_unit_test(test_suspects),
         cmocka_unit_test(test_epoch_restart_keeps_the_version),
+        cmocka_unit_test(test_stale_after_epoch_restart),
         cmocka_unit_test(test_node_behind),
         cmocka_unit_test(test_one_key_in_order),
         cmocka_unit_test(test_line_goes_on_after_doubt),

@@ -59,6 +59,7 @@ struct fake_conn {
     struct record large;
     uint8_t large_key[KHO_KEY_MAX];
     uint64_t large_id;
+    uint64_t refused_id; /* of a value that was refused at its begin */
     bool large_copy;
     uint8_t *large_value;
     uint32_t large_got;
@@ -412,14 +413,14 @@ static void fake_large(struct fake_cluster *cluster, struct fake_conn *conn,
             uint8_t refusal[WIRE_STATUS_ANSWER] = {0};
             kho_store32(refusal, (uint32_t)node->write_status);
             fake_answer(cluster, conn, head, WIRE_WRITE_LARGE, 0, 1, 0, refusal, sizeof refusal);
-            conn->large_id = 0;
+            conn->refused_id = head->request;
             return;
         }
         conn->large_value = (uint8_t *)malloc(conn->large.stored_len);
         return;
     }
     /* DATA of a value that was refused at its begin are skipped. */
-    if (conn->large_id == 0)
+    if (head->request == conn->refused_id)
         return;
     assert_int_equal(head->request, conn->large_id);
     assert_true(len <= conn->large.stored_len - conn->large_got);
