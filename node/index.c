@@ -399,6 +399,23 @@ bool index_get(const struct index *index, uint32_t collection, uint32_t partitio
     return true;
 }
 
+void index_prefetch(const struct index *index, uint32_t collection, uint32_t partition,
+                    struct key_tag tag, int step)
+{
+    const struct collection *c = collection_find(index, collection);
+    if (c == NULL || partition >= index->partitions)
+        return;
+    const struct table *table = &c->tables[partition];
+    if (step == 0) {
+        __builtin_prefetch(table);
+    } else if (table->slots != NULL) {
+        /* The home and what is likely scanned behind it lie in two or three lines. */
+        const uint8_t *home = slot_at(table, home_of(tag.high, table->capacity));
+        __builtin_prefetch(home);
+        __builtin_prefetch(home + 64);
+    }
+}
+
 int index_put(struct index *index, uint32_t collection, uint32_t partition,
               const struct index_entry *entry)
 {

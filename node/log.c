@@ -546,10 +546,25 @@ static void land_entry(struct log *log, const struct commit *c, const struct pen
         index_unreserve(log->index, 1);
 }
 
+/* The index's cache misses of the entries to come overlap with the work on this one. */
+static void land_prefetch(const struct log *log, const struct commit *c, uint32_t i)
+{
+    enum { TABLES_AHEAD = 16, SLOTS_AHEAD = 8 };
+    if (i + TABLES_AHEAD < c->entry_count) {
+        const struct pending *p = &c->entries[i + TABLES_AHEAD];
+        index_prefetch(log->index, p->collection, p->partition, p->tag, 0);
+    }
+    if (i + SLOTS_AHEAD < c->entry_count) {
+        const struct pending *p = &c->entries[i + SLOTS_AHEAD];
+        index_prefetch(log->index, p->collection, p->partition, p->tag, 1);
+    }
+}
+
 static void land(struct log *log, struct commit *c)
 {
     for (uint32_t i = 0; i < c->entry_count; i++) {
         struct pending *p = &c->entries[i];
+        land_prefetch(log, c, i);
         if (p->dead)
             continue;
         pending_remove(log, p);

@@ -5,6 +5,8 @@
  * have, is answered as unknown: "absent" would be a vote (R2). */
 #include "serve.h"
 
+enum { PROBE_AHEAD = 16 };
+
 static void probe_one(struct conn *conn, struct serve_policy *policy,
                       const struct wire_probe_ask *ask, struct wire_probe_answer *ret)
 {
@@ -20,6 +22,25 @@ static void probe_one(struct conn *conn, struct serve_policy *policy,
     }
 }
 
+/* Looks up some keys at once, so that their cache misses overlap. */
+static void probe_group(struct conn *conn, struct serve_policy *policy, const uint8_t *body,
+                        uint32_t count, uint8_t *to)
+{
+    const struct store *store = serve_of(conn)->store;
+    struct wire_probe_ask asks[PROBE_AHEAD];
+    for (uint32_t i = 0; i < count; i++) {
+        wire_probe_ask_decode(body + (size_t)i * WIRE_PROBE_ASK, &asks[i]);
+        store_prefetch(store, asks[i].collection, asks[i].partition, asks[i].hash, 0);
+    }
+    for (uint32_t i = 0; i < count; i++)
+        store_prefetch(store, asks[i].collection, asks[i].partition, asks[i].hash, 1);
+    for (uint32_t i = 0; i < count; i++) {
+        struct wire_probe_answer answer;
+        probe_one(conn, policy, &asks[i], &answer);
+        wire_probe_answer_encode(&answer, to + (size_t)i * WIRE_PROBE_ANSWER);
+    }
+}
+
 enum serve_verdict serve_probe(struct conn *conn, const struct wire_head *head, const uint8_t *body,
                                uint32_t len)
 {
@@ -30,12 +51,10 @@ enum serve_verdict serve_probe(struct conn *conn, const struct wire_head *head, 
     uint8_t *to = conn_frame(conn, NULL, WIRE_PROBE, head->request, 0, bytes);
     if (to == NULL)
         return SERVE_DONE;
-    for (uint32_t i = 0; i < head->count; i++) {
-        struct wire_probe_ask ask;
-        struct wire_probe_answer answer;
-        wire_probe_ask_decode(body + (size_t)i * WIRE_PROBE_ASK, &ask);
-        probe_one(conn, &policy, &ask, &answer);
-        wire_probe_answer_encode(&answer, to + (size_t)i * WIRE_PROBE_ANSWER);
+    for (uint32_t i = 0; i < head->count; i += PROBE_AHEAD) {
+        uint32_t group = (uint32_t)kho_min(PROBE_AHEAD, head->count - i);
+        probe_group(conn, &policy, body + (size_t)i * WIRE_PROBE_ASK, group,
+                    to + (size_t)i * WIRE_PROBE_ANSWER);
     }
     conn_frame_added(conn, bytes, head->count);
     conn_frame_end(conn, 0, 0);

@@ -8,6 +8,8 @@
  * acknowledged that was accepted under a lower one). */
 #include "serve.h"
 
+enum { WRITE_AHEAD = 16 };
+
 /* Decodes the entry at the front of `body`: its bytes, or KHO_EMALFORMED. */
 static int write_entry(const uint8_t *body, uint32_t len, bool copy, struct record *ret_record,
                        uint64_t *ret_drops)
@@ -36,24 +38,66 @@ static int write_check(const uint8_t *body, uint32_t len, uint32_t count, bool c
     return at == len ? 0 : KHO_EMALFORMED;
 }
 
-int serve_write_record(struct conn *conn, struct serve_policy *policy, const struct record *record,
-                       bool copy, uint64_t drops, uint64_t *ret_sequence)
-{
-    struct serve *serve = serve_of(conn);
+/* An entry on its way into the store. */
+struct write {
+    struct record record;
+    uint64_t drops;
     struct key_hash hash;
     uint32_t partition;
+    int status;
+};
+
+/* Whether the record may be stored here, and where it belongs. */
+static int write_admit(struct conn *conn, struct serve_policy *policy, struct write *write)
+{
+    const struct record *record = &write->record;
     int status = serve_policy(conn, policy, record->collection, SERVE_VERB_WRITE);
     if (status < 0)
         return status;
     if (record->codec != KHO_CODEC_NONE)
         return KHO_EVERSION;
-    status = serve_place(serve, policy, record->key, record->key_len, &hash, &partition);
-    if (status < 0)
-        return status;
-    if (!record_value_matches(record))
+    return serve_place(serve_of(conn), policy, record->key, record->key_len, &write->hash,
+                       &write->partition);
+}
+
+static int write_store(struct serve *serve, const struct write *write, bool copy,
+                       uint64_t *ret_sequence)
+{
+    if (!record_value_matches(&write->record))
         return KHO_ECHECKSUM;
-    return store_write(serve->store, partition, hash, record, copy, drops, serve->host.now,
-                       ret_sequence);
+    return store_write(serve->store, write->partition, write->hash, &write->record, copy,
+                       write->drops, serve->host.now, ret_sequence);
+}
+
+int serve_write_record(struct conn *conn, struct serve_policy *policy, const struct record *record,
+                       bool copy, uint64_t drops, uint64_t *ret_sequence)
+{
+    struct write write = {.record = *record, .drops = drops};
+    int status = write_admit(conn, policy, &write);
+    return status < 0 ? status : write_store(serve_of(conn), &write, copy, ret_sequence);
+}
+
+/* Decodes and admits `count` entries at the front of `body`, and fetches what their look-ups will
+ * touch, so that the cache misses of a group overlap. Returns the bytes of the entries. */
+static uint32_t write_group(struct conn *conn, struct serve_policy *policy, const uint8_t *body,
+                            uint32_t len, bool copy, struct write *writes, uint32_t count)
+{
+    const struct store *store = serve_of(conn)->store;
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct write *write = &writes[i];
+        int used = write_entry(body + at, len - at, copy, &write->record, &write->drops);
+        KHO_ASSERT(used > 0);
+        at += (uint32_t)used;
+        write->status = write_admit(conn, policy, write);
+        if (write->status == 0)
+            store_prefetch(store, write->record.collection, write->partition, write->hash, 0);
+    }
+    for (uint32_t i = 0; i < count; i++)
+        if (writes[i].status == 0)
+            store_prefetch(store, writes[i].record.collection, writes[i].partition, writes[i].hash,
+                           1);
+    return at;
 }
 
 /* Stores the entries; statuses go to serve->statuses. Returns how many were refused. */
@@ -62,20 +106,23 @@ static uint32_t write_entries(struct conn *conn, const struct wire_head *head, c
 {
     struct serve *serve = serve_of(conn);
     struct serve_policy policy = {0};
+    struct write writes[WRITE_AHEAD];
     bool copy = (head->flags & KHO_FRAME_COPY) != 0;
     uint32_t at = 0, refused = 0;
     uint64_t highest = 0;
-    for (uint32_t i = 0; i < head->count; i++) {
-        struct record record;
-        uint64_t drops, sequence = 0;
-        int used = write_entry(body + at, len - at, copy, &record, &drops);
-        KHO_ASSERT(used > 0);
-        at += (uint32_t)used;
-        int status = serve_write_record(conn, &policy, &record, copy, drops, &sequence);
-        serve->statuses[i] = status;
-        refused += status != 0;
-        if (status == 0)
-            highest = kho_max(highest, sequence);
+    for (uint32_t from = 0; from < head->count; from += WRITE_AHEAD) {
+        uint32_t group = (uint32_t)kho_min(WRITE_AHEAD, head->count - from);
+        at += write_group(conn, &policy, body + at, len - at, copy, writes, group);
+        for (uint32_t i = 0; i < group; i++) {
+            uint64_t sequence = 0;
+            int status = writes[i].status;
+            if (status == 0)
+                status = write_store(serve, &writes[i], copy, &sequence);
+            serve->statuses[from + i] = status;
+            refused += status != 0;
+            if (status == 0)
+                highest = kho_max(highest, sequence);
+        }
     }
     *ret_sequence = highest;
     return refused;

@@ -89,6 +89,10 @@ int store_failed(const struct store *store);
 void store_probe(const struct store *store, uint32_t collection, uint32_t partition,
                  struct key_hash hash, struct wire_probe_answer *ret_answer);
 
+/* Fetches towards the cache what a probe or write of that key will touch, in two steps (index.h). */
+void store_prefetch(const struct store *store, uint32_t collection, uint32_t partition,
+                    struct key_hash hash, int step);
+
 /* One read. The caller fills the first part, which it keeps in place until the read is done, and
  * `key` (lent: kept in place, too) unless the read is by tag (key_len 0). */
 struct store_read {

@@ -35,6 +35,13 @@ void store_probe(const struct store *store, uint32_t collection, uint32_t partit
     *ret_answer = answer;
 }
 
+void store_prefetch(const struct store *store, uint32_t collection, uint32_t partition,
+                    struct key_hash hash, int step)
+{
+    if (store->depot.index != NULL)
+        index_prefetch(store->depot.index, collection, partition, key_tag(hash), step);
+}
+
 bool store_read(struct store *store, struct store_read *read, struct kho_now now)
 {
     return reader_read(&store->reader, read, now);

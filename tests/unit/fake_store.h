@@ -234,6 +234,16 @@ int store_failed(const struct store *store)
 {
     return store->failed;
 }
+void store_prefetch(const struct store *store, uint32_t collection, uint32_t partition,
+                    struct key_hash hash, int step)
+{
+    (void)store;
+    (void)collection;
+    (void)partition;
+    (void)hash;
+    (void)step;
+}
+
 void store_probe(const struct store *store, uint32_t collection, uint32_t partition,
                  struct key_hash hash, struct wire_probe_answer *ret_answer)
 {
