@@ -183,6 +183,13 @@ static bool evict(struct cache *cache)
     return evict_from(cache, false) || evict_from(cache, true) || evict_from(cache, false);
 }
 
+/* The cache leaves the last part of the memory to what can't do without: the next segment, the
+ * manifest, a map. */
+static bool memory_left(const struct shard_world *world, size_t size)
+{
+    return world->memory_bytes + size <= world->memory_max - world->memory_max / 32;
+}
+
 /* --- The door --------------------------------------------------------------------------------- */
 
 int cache_create(struct shard_world *world, uint64_t bytes_max, struct cache **ret_cache)
@@ -247,7 +254,8 @@ struct cache_block *cache_add(struct cache *cache, uint64_t place, uint32_t data
     size_t size = sizeof *block + data_bytes;
     while (cache->bytes + size > cache->bytes_max && evict(cache))
         ;
-    while ((block = world_allocate(cache->world, size, 0)) == NULL)
+    while (!memory_left(cache->world, size) ||
+           (block = world_allocate(cache->world, size, 0)) == NULL)
         if (!evict(cache))
             return NULL;
     *block = (struct cache_block){

@@ -311,6 +311,11 @@ static int segment_completed(struct recover *recover, struct segment *s)
                            "readmit it");
         return 0;
     }
+    /* What fails for want of handles, memory or rights is no loss, and the next start may do. */
+    if (result < 0 && result != -ENOENT && result != -EIO)
+        return give_up(recover, "a segment can't be opened", result,
+                       "give the node the rights, handles or memory that this names, and start it "
+                       "again");
     s->open = result >= 0;
     if (!s->open) {
         world_event(depot->world, EVENT_ERROR, "segment-%016llx can't be opened: %s",

@@ -246,6 +246,23 @@ static bool block_search(const struct scan *scan, const uint8_t *bytes,
     return false;
 }
 
+/* True if no stretch without a block's head can hold more than one block. */
+static bool gaps_are_single(const struct scan *scan, const uint8_t *bytes,
+                            const struct commit_head *commit)
+{
+    uint32_t offset = COMMIT_HEAD, good = 0, gaps = 0;
+    struct block_head block;
+    for (;;) {
+        if (commit_next_block(bytes, commit, &scan->depot->manifest.identity, &offset, &block) == 1)
+            good++;
+        else if (block_search(scan, bytes, commit, &offset))
+            gaps++;
+        else
+            break;
+    }
+    return good + gaps == commit->blocks || (gaps == 0 && good + 1 == commit->blocks);
+}
+
 /* Enters the good blocks of a commit; in one that counts though it is damaged, the bad ones are
  * noted. */
 static int commit_enter(struct scan *scan, const uint8_t *bytes, const struct commit_head *commit)
@@ -257,11 +274,12 @@ static int commit_enter(struct scan *scan, const uint8_t *bytes, const struct co
         at = offset;
         if (commit_next_block(bytes, commit, &scan->depot->manifest.identity, &offset, &block) !=
             1) {
+            bool single = gaps_are_single(scan, bytes, commit);
             bool more = block_search(scan, bytes, commit, &offset);
             uint32_t end = more ? offset : commit->length;
-            /* If more than one block is gone with it, the count won't come out, and the end of the
-             * commit is noted, too. */
-            error = block_rot(scan, commit->offset + at, end - at);
+            /* A known block at its start may have lost a neighbour since: then all counts. */
+            error = single ? block_rot(scan, commit->offset + at, end - at)
+                           : rot(scan, commit->offset + at, end - at, "a row of blocks");
             if (error != 0 || !more)
                 return error;
             /* At least one block is gone with the gap. */
@@ -307,7 +325,8 @@ static int continues(struct scan *scan, const struct commit_head *head)
     }
     if (chained && !scan->gap_dirty)
         return 1;
-    int error = rot(scan, from, kho_max(scan->position - from, SECTOR), "a commit");
+    /* Where only the sequence has a gap, what is noted hides no block of the commit here. */
+    int error = rot(scan, from, kho_max(scan->position - from, COMMIT_HEAD), "a commit");
     return error != 0 ? error : 1;
 }
 
@@ -411,12 +430,13 @@ static int segment_begin(struct scan *scan)
     return 0;
 }
 
-/* What follows a cut: used segments are sealed as they are, untouched ones stay spare. */
+/* What follows a cut: used segments are sealed as they are, and those whose file is gone;
+ * untouched ones stay spare. */
 static void segment_skip(struct scan *scan)
 {
     struct segment *s = slot_segment(scan, scan->slot);
-    if (!s->sealed && s->touched) {
-        s->sealed = true;
+    if (!s->sealed) {
+        s->sealed = s->touched || !s->open;
         s->end = segment_start(s->alignment);
         s->last = scan->highest;
         s->last_checksum = scan->predecessor;

@@ -99,8 +99,9 @@ void store_progress(const struct store *store, uint64_t *ret_done, uint64_t *ret
 
 /* --- The end of recovery ---------------------------------------------------------------------- */
 
-/* Unsealed segments before the one that goes on, and those of another alignment, are sealed.
- * Returns the slot that goes on, or LOG_NO_SEGMENT. */
+/* Only the last segment that was used may go on: sequences rise from slot to slot. Unsealed ones
+ * before it, and those of another alignment, are sealed. Returns the slot that goes on, or
+ * LOG_NO_SEGMENT. */
 static uint32_t segments_settle(struct store *store)
 {
     struct manifest *manifest = &store->depot.manifest;
@@ -108,7 +109,7 @@ static uint32_t segments_settle(struct store *store)
     uint32_t tail = LOG_NO_SEGMENT;
     for (uint32_t i = 0; i < manifest->segments.count; i++) {
         const struct segment *s = manifest_segment(manifest, i);
-        if (!s->sealed && s->touched)
+        if (s->sealed || s->touched)
             tail = i;
     }
     for (uint32_t i = 0; i < manifest->segments.count; i++) {

@@ -94,7 +94,8 @@ int store_write(struct store *store, uint32_t partition, struct key_hash hash,
     int order = there ? version_compare(record->version, entry.version) : 1;
     if (order == 0 && same_check(store, tag, record, &entry) != 0)
         return KHO_ECONFLICT;
-    if (order < 0 || (order == 0 && entry.place != PLACE_UNKNOWN)) {
+    /* Below a version whose value is unknown it is stored: that value may be nowhere else (R2). */
+    if (order <= 0 && entry.place != PLACE_UNKNOWN) {
         *ret_sequence = store->log.durable;
         return 0;
     }
