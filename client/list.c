@@ -156,6 +156,7 @@ static bool list_fill(struct client *client, struct list *list, uint32_t index,
                       const struct record *record)
 {
     struct kho_result *result = &list->results[index];
+    KHO_ASSERT(record->key != NULL);
     size_t value_len = list->values && record->value != NULL ? record->raw_len : 0;
     uint8_t *bytes = list_bytes(client, list, record->key_len + value_len);
     if (bytes == NULL)
@@ -311,7 +312,7 @@ enum list_verdict { LIST_TAKEN, LIST_PASSED, LIST_UNSETTLED, LIST_NO_MEMORY };
 static enum list_verdict list_entry(struct client *client, struct list *list,
                                     const struct merge_entry *entry)
 {
-    struct record record;
+    struct record record = {0};
     uint32_t index;
     bool enough = (uint32_t)__builtin_popcount(entry->have) >= list->write_quorum;
     if (enough && entry->state == WIRE_TOMBSTONE)

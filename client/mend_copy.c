@@ -33,6 +33,7 @@ static bool mend_hold(struct client *client, struct mend *mend, struct mend_slot
                       const struct record *record)
 {
     size_t size = record_size(record);
+    KHO_ASSERT(record->value != NULL || record->stored_len == 0);
     uint8_t *bytes = client_allocate(client, size);
     if (bytes == NULL)
         return false;
@@ -164,7 +165,7 @@ static void mend_wrote(struct client *client, struct mend *mend, struct kho_now 
     if (mend->read_bytes > MEND_BYTES_MAX)
         mend->reach = (uint32_t)kho_max(mend->reach / 4, 1);
     else if (mend->read_bytes < MEND_BYTES_MAX / 4)
-        mend->reach = (uint32_t)kho_min(mend->reach * 2, FETCH_MAX);
+        mend->reach = (uint32_t)kho_min((uint64_t)mend->reach * 2, FETCH_MAX);
     mend_next(client, mend, now);
 }
 

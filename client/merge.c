@@ -241,7 +241,7 @@ static bool merge_items_reserve(struct client *client, struct merge_replica *col
 {
     if (more <= column->capacity - column->count)
         return true;
-    uint32_t capacity = (uint32_t)kho_max(column->capacity * 2u, column->count + more);
+    uint32_t capacity = (uint32_t)kho_max((uint64_t)column->capacity * 2, column->count + more);
     struct merge_item *items = client_allocate(client, (size_t)capacity * sizeof *items);
     if (items == NULL)
         return false;

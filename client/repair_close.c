@@ -101,7 +101,7 @@ static void close_ask(struct client *client, struct repair *repair, uint32_t ind
     struct repair_node *node = &repair->nodes[index];
     uint32_t shard = 0;
     node->repair = repair;
-    node->body = client_allocate(client, CLOSE_MAX * WIRE_EPISODE_CLOSE_ASK);
+    node->body = client_allocate(client, (size_t)CLOSE_MAX * WIRE_EPISODE_CLOSE_ASK);
     if (node->body == NULL) {
         repair_end(client, repair, -ENOMEM);
         return;

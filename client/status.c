@@ -178,7 +178,7 @@ static int status_reserve(struct client *client, struct status *status)
     }
     status->nodes = client_allocate_zeroed(client, map->node_count * sizeof *status->nodes);
     status->results = client_allocate_zeroed(client, map->node_count * sizeof *status->results);
-    status->parts = client_allocate_zeroed(client, parts * sizeof *status->parts);
+    status->parts = client_allocate_zeroed(client, (parts + 1u) * sizeof *status->parts);
     if (status->nodes == NULL || status->results == NULL || status->parts == NULL)
         return -ENOMEM;
     status->node_count = map->node_count;

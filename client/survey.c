@@ -143,6 +143,7 @@ int survey_start(struct client *client, struct survey *survey, struct kho_now no
 {
     const struct map *map = &client->map;
     uint32_t parts = 0;
+    KHO_ASSERT(map->node_count > 0);
     survey_stop(client, survey);
     for (uint32_t i = 0; i < map->node_count; i++) {
         struct map_node node;
@@ -150,7 +151,7 @@ int survey_start(struct client *client, struct survey *survey, struct kho_now no
         parts += node.state != MAP_NODE_OUT ? node.shards : 0;
     }
     survey->nodes = client_allocate_zeroed(client, map->node_count * sizeof *survey->nodes);
-    survey->parts = client_allocate_zeroed(client, parts * sizeof *survey->parts);
+    survey->parts = client_allocate_zeroed(client, (parts + 1u) * sizeof *survey->parts);
     if (survey->nodes == NULL || survey->parts == NULL)
         goto fail;
     survey->node_count = map->node_count;
