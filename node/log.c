@@ -192,7 +192,9 @@ static bool segment_fits(const struct segment *segment, uint64_t position, uint6
 static bool place_for(const struct log *log, uint64_t bytes, uint32_t records)
 {
     const struct manifest *manifest = &log->depot->manifest;
-    uint64_t total = kho_round_up(bytes, log->depot->options.alignment), count = records;
+    uint64_t alignment = log->depot->options.alignment, count = records;
+    /* What is new may need a commit of its own: a head, and rounding up. */
+    uint64_t total = kho_round_up(bytes, alignment) + alignment;
     QUEUE_FOREACH (link, &log->ready) {
         const struct commit *c = KHO_CONTAINER_OF(link, struct commit, link);
         total += commit_bound(log, c);
@@ -201,8 +203,6 @@ static bool place_for(const struct log *log, uint64_t bytes, uint32_t records)
     if (log->gather != NULL) {
         total += commit_bound(log, log->gather);
         count += log->gather->entry_count;
-    } else {
-        total += log->depot->options.alignment;
     }
     if (log->current != LOG_NO_SEGMENT &&
         segment_fits(manifest_segment(manifest, log->current), log->position, total, count))
@@ -238,7 +238,8 @@ int log_room(const struct log *log, uint64_t bytes, uint32_t records)
                 c->block_count + blocks + 2 <= LOG_COMMIT_BLOCKS;
     if (!fits && queue_empty(&log->free))
         return -EAGAIN;
-    return place_check(log, bound, records);
+    /* Record by record it may be rounded up once more. */
+    return place_check(log, bound + log->depot->options.alignment, records);
 }
 
 /* --- Gathering -------------------------------------------------------------------------------- */
