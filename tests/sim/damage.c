@@ -75,6 +75,16 @@ bool damage_flip(struct sim *sim, struct vdisk *disk)
     return true;
 }
 
+bool damage_flip_end(struct sim *sim, struct vdisk *disk, size_t len)
+{
+    struct file_name name;
+    uint64_t end;
+    if (!damage_end(disk, &name, &end))
+        return false;
+    flip_bit(sim, disk, name, end - 1 - sim_below(sim, kho_min(end, len)));
+    return true;
+}
+
 bool damage_rot(struct sim *sim, struct vdisk *disk, const void *bytes, size_t len)
 {
     struct file_found files[FILES_MAX];

@@ -8,6 +8,8 @@
 
 /* One bit of a byte, chosen by the seed, of a segment's part in use. */
 bool damage_flip(struct sim *sim, struct vdisk *disk);
+/* One bit of the last `len` bytes in use of the newest segment in use. */
+bool damage_flip_end(struct sim *sim, struct vdisk *disk, size_t len);
 /* One bit within the first place where `bytes` lie in a segment. */
 bool damage_rot(struct sim *sim, struct vdisk *disk, const void *bytes, size_t len);
 /* Random bytes over `len` bytes that begin `behind` bytes behind the last used one (rounded up to

@@ -309,13 +309,14 @@ void vdisk_submit(struct vdisk *disk, struct op *op)
 
 /* --- Cuts ------------------------------------------------------------------------------------- */
 
-enum tear { TEAR_NOTHING, TEAR_ALL, TEAR_PREFIX, TEAR_RANDOM, TEAR_GARBAGE, TEAR_COUNT };
+enum tear { TEAR_NOTHING, TEAR_ALL, TEAR_PREFIX, TEAR_RANDOM, TEAR_GARBAGE };
 
-/* What a write under way left: decided for units of one sector or of eight. */
-static void write_cut(struct vdisk *disk, struct io *io, struct inode *inode)
+/* What a write under way left: decided for units of one sector or of eight. `most`: no more than
+ * this; returns what it was. */
+static enum tear write_cut(struct vdisk *disk, struct io *io, struct inode *inode, enum tear most)
 {
     struct sim *sim = disk->sim;
-    enum tear tear = (enum tear)sim_below(sim, TEAR_GARBAGE);
+    enum tear tear = (enum tear)sim_below(sim, (uint64_t)most + 1);
     uint64_t unit = sim_below(sim, 2) == 0 ? SECTOR : 4096;
     uint64_t prefix = sim_below(sim, io->copy.len / unit + 1) * unit;
     if (sim_chance(sim, disk->faults.garbage)) {
@@ -337,6 +338,32 @@ static void write_cut(struct vdisk *disk, struct io *io, struct inode *inode)
         }
         if (there)
             inode_write(inode, io->copy.offset + at, io->bytes + at, len, true, disk->clock);
+    }
+    return tear;
+}
+
+/* The oldest op under way that is younger than `id`, or NULL. */
+static struct io *io_next(const struct vdisk *disk, uint64_t id)
+{
+    struct io *next = NULL;
+    for (struct io *io = disk->ios; io != NULL; io = io->next)
+        if (io->id > id && (next == NULL || io->id < next->id))
+            next = io;
+    return next;
+}
+
+/* The writes under way, from the oldest on. A gentle cut leaves nothing behind the first that isn't
+ * whole. */
+static void writes_cut(struct vdisk *disk)
+{
+    bool gentle = disk->faults.gentle;
+    enum tear most = gentle ? TEAR_PREFIX : TEAR_RANDOM;
+    for (struct io *io = io_next(disk, 0); io != NULL; io = io_next(disk, io->id)) {
+        if (io->copy.kind != OP_WRITE)
+            continue;
+        enum tear tear = write_cut(disk, io, handle_of(disk, &io->copy)->inode, most);
+        if (gentle && tear != TEAR_ALL)
+            most = TEAR_NOTHING;
     }
 }
 
@@ -360,9 +387,9 @@ static void io_kill(struct vdisk *disk, struct io *io)
     disk->clock++;
     switch (io->copy.kind) {
     case OP_WRITE: {
+        /* Seen, but not stable: what a durable write is for hadn't happened yet. */
         struct inode *inode = handle_of(disk, &io->copy)->inode;
-        inode_write(inode, io->copy.offset, io->bytes, io->copy.len,
-                    (io->copy.flags & OP_WRITE_DURABLE) != 0, disk->clock);
+        inode_write(inode, io->copy.offset, io->bytes, io->copy.len, false, disk->clock);
         break;
     }
     case OP_RENAME:
@@ -406,18 +433,17 @@ static void sweep(struct vdisk *disk)
 
 void vdisk_cut(struct vdisk *disk, enum vdisk_cut cut)
 {
+    if (cut == VDISK_POWER)
+        writes_cut(disk);
     while (disk->ios != NULL) {
-        struct io *io = disk->ios;
         if (cut == VDISK_KILL)
-            io_kill(disk, io);
-        else if (io->copy.kind == OP_WRITE)
-            write_cut(disk, io, handle_of(disk, &io->copy)->inode);
-        io_free(disk, io);
+            io_kill(disk, disk->ios);
+        io_free(disk, disk->ios);
     }
     if (cut == VDISK_POWER) {
         folder_cut(disk);
         for (struct inode *inode = disk->inodes; inode != NULL; inode = inode->next)
-            inode_cut(inode, disk->sim);
+            inode_cut(inode, disk->sim, disk->faults.gentle);
     }
     if (disk->handle_count > 0)
         memset(disk->handles, 0, disk->handle_count * sizeof *disk->handles);

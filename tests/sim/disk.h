@@ -19,9 +19,9 @@ enum vdisk_cut { VDISK_KILL = 1, VDISK_POWER };
 struct vdisk_faults {
     uint32_t read_error;
     uint32_t write_error; /* of writes and syncs */
-    uint32_t
-        garbage; /* at a power cut: a sector under way holds neither its old nor its new bytes */
-    uint64_t space_max; /* bytes of the file system */
+    bool gentle;          /* a power cut tears one write at most, and plainly */
+    uint32_t garbage;     /* at a power cut: a sector holds neither its old nor its new bytes */
+    uint64_t space_max;   /* bytes of the file system */
     uint64_t write_ns, read_ns;
 };
 

@@ -113,9 +113,9 @@ void inode_sync(struct inode *inode, uint64_t when)
     }
 }
 
-void inode_cut(struct inode *inode, struct sim *sim)
+void inode_cut(struct inode *inode, struct sim *sim, bool whole)
 {
-    bool all = sim_below(sim, 3) == 0, nothing = !all && sim_below(sim, 2) == 0;
+    bool all = sim_below(sim, 3) == 0, nothing = !all && (whole || sim_below(sim, 2) == 0);
     if (inode->sized != 0 && (all || (!nothing && sim_below(sim, 2) == 0)))
         inode->stable_size = inode->size;
     for (size_t i = 0; i < inode->chunk_count; i++) {

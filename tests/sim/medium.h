@@ -48,8 +48,9 @@ void inode_write(struct inode *inode, uint64_t offset, const uint8_t *bytes, siz
 size_t inode_read(const struct inode *inode, uint64_t offset, uint8_t *to, size_t len);
 /* What was written up to `when` becomes stable. */
 void inode_sync(struct inode *inode, uint64_t when);
-/* The power goes: of each sector that isn't stable, the seen or the stable bytes stay. */
-void inode_cut(struct inode *inode, struct sim *sim);
+/* The power goes: of each sector that isn't stable, the seen or the stable bytes stay; `whole`: all
+ * seen or all stable. */
+void inode_cut(struct inode *inode, struct sim *sim, bool whole);
 /* Changes bytes in both states, as rot does. */
 void inode_poke(struct inode *inode, uint64_t offset, const uint8_t *bytes, size_t len);
 void inode_free(struct inode *inode);

@@ -24,12 +24,16 @@ static uint32_t node_draw(struct workload *w)
     return (uint32_t)sim_below(w->sim, w->cluster->options.nodes);
 }
 
-/* Power cuts leave garbage on the weak node only. */
+/* Power cuts leave garbage on the weak node only. Where that one's disk may be damaged, those of
+ * the others leave nothing to suspect: two damaged replicas at once are more than R = 3 bears. */
 static void power_cut(struct workload *w, struct node *node)
 {
     struct vdisk_faults *faults = vdisk_faults(node->disk);
     if (on(w, SIM_FAULT_garbage) && (int32_t)node->index == w->plan.weak)
         faults->garbage = 300000;
+    faults->gentle =
+        (int32_t)node->index != w->plan.weak &&
+        (on(w, SIM_FAULT_flip) || on(w, SIM_FAULT_garbage) || on(w, SIM_FAULT_read_error));
     node_power_cut(node);
     faults->garbage = 0;
 }
@@ -47,6 +51,9 @@ static void node_up(struct workload *w, struct node *node)
     node_sleep(node, 0);
     disk_heal(node);
     if (node->shard == NULL) {
+        /* Rot at the very end can't be told from a torn write. */
+        if (on(w, SIM_FAULT_flip) && (int32_t)node->index == w->plan.weak && one_in(w, 2))
+            damage_flip_end(w->sim, node->disk, 4096);
         sim_fault(w->sim, SIM_FAULT_restart);
         node_start(node);
     }
