@@ -221,7 +221,10 @@ bool serve_is_replica(const struct serve *serve, uint32_t partition, uint32_t re
 {
     int self = store_map_self(serve->store);
     const struct map *map = store_map(serve->store);
+    const struct shard_options *options = serve->options;
+    /* Another shard's partition would be answered as absent here. */
     return self >= 0 && partition < map->partitions &&
+           partition % options->shard_count == options->shard &&
            map_is_replica(map, partition, replicas, (uint32_t)self);
 }
 

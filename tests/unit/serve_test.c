@@ -585,6 +585,36 @@ static void test_probe(void **state)
     serving_destroy(s);
 }
 
+/* R2: a shard says nothing of the partitions of another shard of its node: "absent" would be a
+ * vote. */
+static void test_other_shard(void **state)
+{
+    (void)state;
+    struct serving *s = serving_create_shards(2);
+    struct wire_head head;
+    char key[32];
+    serving_connect(s, 0);
+    serving_use_map(s, 0, 1);
+    for (uint32_t n = 0, seen = 0; seen != 3; n++) {
+        struct wire_probe_answer answer;
+        uint32_t partition;
+        snprintf(key, sizeof key, "key-%u", n);
+        struct wire_probe_ask ask = {.collection = 1, .hash = serving_hash(s, 1, key, &partition)};
+        if (partition == 7)
+            continue;
+        bool other = partition % 2 != 0;
+        seen |= other ? 1 : 2;
+        ask.partition = partition;
+        frame_begin(&frame);
+        wire_probe_ask_encode(&ask, frame_add(&frame, WIRE_PROBE_ASK));
+        uint64_t request = serving_send(s, 0, &frame, WIRE_PROBE, 0);
+        serving_turn(s);
+        wire_probe_answer_decode(serving_expect(s, 0, request, 0, &head), &answer);
+        assert_int_equal(answer.state, other ? WIRE_UNKNOWN : WIRE_ABSENT);
+    }
+    serving_destroy(s);
+}
+
 /* Every entry of a read is answered once, whatever order its reads end in, with at most 64 of a
  * frame and 256 of the shard under way. */
 static void test_reads_in_any_order(void **state)
@@ -945,6 +975,7 @@ int main(void)
         cmocka_unit_test(test_large_refused),
         cmocka_unit_test(test_large_bound),
         cmocka_unit_test(test_probe),
+        cmocka_unit_test(test_other_shard),
         cmocka_unit_test(test_reads_in_any_order),
         cmocka_unit_test(test_read_statuses),
         cmocka_unit_test(test_list),

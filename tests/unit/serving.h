@@ -213,12 +213,13 @@ static inline void serving_connect(struct serving *s, int32_t conn)
     assert_true(s->conns[conn].receiving);
 }
 
-static inline struct serving *serving_create(void)
+static inline struct serving *serving_create_shards(uint32_t shard_count)
 {
     struct serving *s = calloc(1, sizeof *s);
     struct shard_options options;
     KHO_ASSERT(s != NULL);
     shard_options_init(&options);
+    options.shard_count = shard_count;
     options.memory_max = 128u << 20;
     options.connections_max = SERVING_CONNS;
     options.incarnation = fake_incarnation();
@@ -228,6 +229,11 @@ static inline struct serving *serving_create(void)
     shard_start(s->shard, NULL, 0, s->now);
     s->next_request = 1;
     return s;
+}
+
+static inline struct serving *serving_create(void)
+{
+    return serving_create_shards(1);
 }
 
 static inline void serving_destroy(struct serving *s)
