@@ -150,7 +150,7 @@ struct peer {
 static void *peer_run(void *arg)
 {
     struct peer *peer = arg;
-    static char buffer[65536];
+    char buffer[16384];
     uint64_t total = 0;
     int fd = accept(peer->listener, NULL, NULL);
     while (total < peer->close_after) {
@@ -378,7 +378,7 @@ static void read_before_tick(void **state)
     run_until_ended(ask_connect(0, "127.0.0.1", quick.port));
     run_until_ended(ask_connect(1, "127.0.0.1", slow.port));
     core.in_order = true;
-    core.slow_ms = 300;
+    core.slow_ms = 1000;
     core.deadline_ns = api_now().mono_ns + 100000000;
     ask_send(0, piece, 1);
     ask_send(1, piece, 1);
