@@ -22,6 +22,8 @@ static void client_options_take(struct client *client, const struct kho_options 
     uint32_t unavailable =
         options->unavailable_after_ms != 0 ? options->unavailable_after_ms : CLIENT_UNAVAILABLE_MS;
     uint32_t hedge = options->hedge_ms != 0 ? options->hedge_ms : CLIENT_HEDGE_MS;
+    if (options->cluster_id != NULL)
+        memcpy(client->cluster.bytes, options->cluster_id, sizeof client->cluster.bytes);
     client->unavailable_after_ns = unavailable * CLIENT_MS_NS;
     client->hedge_ns = hedge * CLIENT_MS_NS;
     client->inflight_bytes_max =

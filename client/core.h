@@ -112,6 +112,7 @@ struct block_pool {
 struct client {
     struct kho_heap heap;
     struct kho_random random;
+    struct kho_id cluster; /* the one to be a client of; zero: whichever answers first */
     uint32_t writer;       /* of our versions; drawn anew after a write ended in doubt */
     uint64_t stamp_serial; /* the low bits of their counters */
     uint32_t default_deadline_ms;

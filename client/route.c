@@ -134,7 +134,9 @@ int route_open(struct client *client, const char *seeds, struct kho_now now)
 static int route_map_judge(const struct client *client, const struct map *map)
 {
     if (!client_has_map(client))
-        return 1;
+        return kho_id_is_zero(&client->cluster) || kho_id_equal(&map->cluster, &client->cluster)
+                   ? 1
+                   : KHO_ECLUSTER;
     if (!kho_id_equal(&map->cluster, &client->map.cluster))
         return KHO_ECLUSTER;
     if (map->epoch == client->map.epoch && map->hash != client->map.hash)

@@ -213,6 +213,7 @@ static void session_hello_send(struct client *client, struct session *session, s
 {
     struct wire_hello_client hello = {
         .protocol_min = KHO_PROTOCOL, .protocol_max = KHO_PROTOCOL, .shard = session->shard};
+    hello.cluster = client->cluster;
     if (client_has_map(client) && !session->remote->seed) {
         hello.cluster = client->map.cluster;
         hello.epoch = client->map.epoch;
@@ -270,8 +271,12 @@ static int session_hello_check(const struct client *client, const struct session
     const struct remote *remote = session->remote;
     if (hello->status != 0)
         return hello->status;
+    if (remote->seed && kho_id_is_zero(&hello->cluster))
+        return KHO_ENOMAP;
     if (remote->seed)
-        return kho_id_is_zero(&hello->cluster) ? KHO_ENOMAP : 0;
+        return kho_id_is_zero(&client->cluster) || kho_id_equal(&hello->cluster, &client->cluster)
+                   ? 0
+                   : KHO_ECLUSTER;
     /* A node without a map has no cluster yet: it is behind, and may be brought the map. */
     if (!kho_id_is_zero(&hello->cluster) && !kho_id_equal(&hello->cluster, &client->map.cluster))
         return KHO_ECLUSTER;

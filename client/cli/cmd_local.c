@@ -150,7 +150,7 @@ static void push_map(const struct local *local)
     struct waited_status waited = {.done = false};
     int status = 0;
     addresses_of(local, addresses, sizeof addresses);
-    struct connection *connection = connection_open_at(addresses, DEADLINE_MS, &status);
+    struct connection *connection = connection_open_at(addresses, local->dir, DEADLINE_MS, &status);
     if (connection == NULL) {
         say("the nodes run, but their map can't be brought up to date: %s", kho_strerror(status));
         return;

@@ -17,8 +17,9 @@ enum { CLOSE_GRACE_MS = 300, DEADLINE_MS = 10000 };
 
 static struct connection the_connection;
 
-char *cluster_addresses(const struct args *args)
+char *cluster_addresses(const struct args *args, const char **ret_dir)
 {
+    *ret_dir = NULL;
     const char *given = args_text(args, "cluster");
     if (given == NULL && args_text(args, "dir") == NULL)
         given = getenv("KHO_CLUSTER");
@@ -30,6 +31,7 @@ char *cluster_addresses(const struct args *args)
         say("no cluster is named and there is none in %s: give --cluster HOST:PORT,…, set "
             "KHO_CLUSTER, or start one with 'kho local up'",
             dir != NULL ? dir : LOCAL_DIR);
+    *ret_dir = dir != NULL ? dir : LOCAL_DIR;
     return local;
 }
 
@@ -51,9 +53,11 @@ void connection_wait(struct connection *connection, const bool *done)
     }
 }
 
-struct connection *connection_open_at(const char *addresses, uint32_t deadline_ms, int *ret_status)
+struct connection *connection_open_at(const char *addresses, const char *dir, uint32_t deadline_ms,
+                                      int *ret_status)
 {
     struct connection *connection = &the_connection;
+    uint8_t cluster_id[LOCAL_CLUSTER_ID];
     struct kho_options options;
     struct waited_status opened = {.done = false};
     *connection = (struct connection){.deadline_ms = deadline_ms};
@@ -67,6 +71,8 @@ struct connection *connection_open_at(const char *addresses, uint32_t deadline_m
     kho_options_init(&options);
     options.cluster = connection->cluster;
     options.deadline_ms = deadline_ms;
+    if (dir != NULL && local_cluster_id(dir, cluster_id))
+        options.cluster_id = cluster_id;
     rc = kho_open(&connection->loop, &options, waited_status_cb, &opened, &connection->client);
     if (rc == 0) {
         connection_wait(connection, &opened.done);
@@ -99,10 +105,11 @@ struct connection *connection_open(const struct args *args, int *ret_exit)
     *ret_exit = EXIT_USAGE;
     if (!args_duration(args, "deadline", &deadline_ms))
         return NULL;
-    char *addresses = cluster_addresses(args);
+    const char *dir;
+    char *addresses = cluster_addresses(args, &dir);
     if (addresses == NULL)
         return NULL;
-    struct connection *connection = connection_open_at(addresses, deadline_ms, &status);
+    struct connection *connection = connection_open_at(addresses, dir, deadline_ms, &status);
     if (connection == NULL) {
         tell_unopened(addresses, deadline_ms, status);
         *ret_exit = exit_of(status);

@@ -117,6 +117,22 @@ char *local_addresses(const char *dir)
     return list;
 }
 
+bool local_cluster_id(const char *dir, uint8_t *ret_id)
+{
+    char file[PATH_MAX];
+    uint8_t head[8 + LOCAL_CLUSTER_ID]; /* of a map: magic, formats, id (kho/map.h) */
+    if ((size_t)snprintf(file, sizeof file, "%s/map", dir) >= sizeof file)
+        return false;
+    FILE *map = fopen(file, "rb");
+    if (map == NULL)
+        return false;
+    bool whole = fread(head, sizeof head, 1, map) == 1 && memcmp(head, "khoM", 4) == 0;
+    fclose(map);
+    if (whole)
+        memcpy(ret_id, head + 8, LOCAL_CLUSTER_ID);
+    return whole;
+}
+
 /* Takes the folder, so that two commands don't start or stop its nodes at once. */
 static int take_folder(const char *dir, struct local *local)
 {

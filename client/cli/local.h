@@ -32,8 +32,13 @@ struct local {
     int lock; /* of the folder, or -1 */
 };
 
+enum { LOCAL_CLUSTER_ID = 16 };
+
 /* "127.0.0.1:7701,…" of the cluster in a folder, for the caller to free; NULL: there is none. */
 char *local_addresses(const char *dir);
+/* The id of the cluster in a folder, by its first map: with it the nodes of another cluster that
+ * have come to these ports are refused. False: it isn't made yet. */
+bool local_cluster_id(const char *dir, uint8_t *ret_id);
 
 /* Reads a folder's cluster and locks the folder against other commands on it. 0; -ENOENT: there is
  * none; another error, said to stderr. */

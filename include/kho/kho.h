@@ -108,6 +108,10 @@ struct kho_options {
     uint64_t inflight_bytes_max;   /* keys and values of calls under way; default 64 MiB */
     uint64_t holdback_bytes_max;   /* values held for lagging replicas after W; default 64 MiB */
     struct kho_heap heap;
+    /* 16 bytes, copied: a seed of another cluster is refused (KHO_ECLUSTER), so that a service whose
+     * addresses went to other nodes doesn't read and write there. NULL: whichever answers first.
+     * kho_cluster tells the id. */
+    const uint8_t *cluster_id;
 };
 
 KHO_API void kho_options_init(struct kho_options *options);

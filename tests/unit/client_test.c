@@ -761,6 +761,38 @@ static void test_no_cluster(void **state)
     fake_destroy(cluster);
 }
 
+/* A client of a named cluster takes no other's map, whoever stands at its seeds, and takes up work
+ * when its own cluster is there. */
+static void test_named_cluster(void **state)
+{
+    (void)state;
+    struct fake_cluster *cluster = fake_create();
+    struct kho_options options = fake_options(cluster);
+    struct map map;
+    struct fake_done opened = {0}, put;
+    struct fake_node *node = &cluster->nodes[0];
+    uint8_t id[16];
+    kho_call_id call;
+    assert_int_equal(map_decode(node->map, node->map_len, &map), 0);
+    memcpy(id, map.cluster.bytes, sizeof id);
+    id[0] ^= 1;
+    options.cluster_id = id;
+    assert_int_equal(client_create(&options, 42, cluster->now, &cluster->client), 0);
+    id[0] ^= 1; /* it was copied */
+    assert_int_equal(client_opened(cluster->client, &opened, cluster->now, &call), 0);
+    fake_submit(cluster, CLIENT_PUT, "people", "k", "v", NULL, 0, &put);
+    fake_run(cluster, 30000, &opened);
+    assert_int_equal(opened.done.status, KHO_ECLUSTER);
+    assert_true(put.come);
+    assert_int_equal(put.first.outcome, KHO_NOT_APPLIED);
+    assert_int_equal(fake_holders(cluster, "k", "v"), 0);
+    client_destroy(cluster->client);
+    assert_int_equal(client_create(&options, 43, cluster->now, &cluster->client), 0);
+    put = fake_call(cluster, CLIENT_PUT, "k", "v");
+    assert_int_equal(put.first.status, 0);
+    fake_destroy(cluster);
+}
+
 /* A node whose folder isn't the map's, or whose log went back, is not used; the others go on; and
  * two such nodes make the cluster unavailable at once. */
 static void test_wrong_incarnation_and_rollback(void **state)
@@ -1158,6 +1190,7 @@ int main(void)
         cmocka_unit_test(test_stale_is_stamped_anew),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_no_cluster),
+        cmocka_unit_test(test_named_cluster),
         cmocka_unit_test(test_wrong_incarnation_and_rollback),
         cmocka_unit_test(test_young_collection),
         cmocka_unit_test(test_readmitted_node_brings_the_map),
