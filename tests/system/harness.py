@@ -186,8 +186,8 @@ class Cluster:
 
     names = ("a", "b", "c")
 
-    def __init__(self, collection="records"):
-        self.dir = path("cluster")
+    def __init__(self, collection="records", folder="cluster"):
+        self.dir = path(folder)
         _clusters.append(self)
         self.kho("local", "up")
         if collection:
