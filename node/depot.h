@@ -46,6 +46,7 @@ struct depot {
     struct index *index; /* made with the first map */
     bool no_space;       /* the next segment found no room */
     bool space_told;     /* an event said so, since the last segment was made */
+    bool reserve_told;   /* an event said that less than the reserve is free */
     uint64_t values_unknown;
 };
 

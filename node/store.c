@@ -335,6 +335,25 @@ static void space_look(struct store *store, struct kho_now now)
     depot_push(&store->depot, &store->space_op, OP_SPACE, PURPOSE_SPACE, store);
 }
 
+/* Says once that user writes are refused, and once that they are taken again. */
+static void reserve_tell(struct depot *depot)
+{
+    bool low = depot->disk_free < depot->options.reserve_bytes;
+    if (low == depot->reserve_told)
+        return;
+    depot->reserve_told = low;
+    if (low)
+        world_event(depot->world, EVENT_WARNING,
+                    "the disk is full to its reserve: %llu bytes are free, fewer than the %llu of "
+                    "--reserve; user writes are refused, below half of it deletes and repair, too",
+                    (unsigned long long)depot->disk_free,
+                    (unsigned long long)depot->options.reserve_bytes);
+    else
+        world_event(depot->world, EVENT_INFO,
+                    "the disk has room again: %llu bytes are free; writes are taken",
+                    (unsigned long long)depot->disk_free);
+}
+
 static void space_looked(struct store *store, const struct op *op)
 {
     struct depot *depot = &store->depot;
@@ -342,6 +361,7 @@ static void space_looked(struct store *store, const struct op *op)
     if (op->result < 0)
         return;
     depot->disk_free = op->offset;
+    reserve_tell(depot);
     /* What allocation refused is tried again, too: someone may have made room. */
     if (depot->no_space && segment_affordable(depot))
         depot->no_space = false;
