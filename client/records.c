@@ -328,12 +328,14 @@ static void records_restart(struct client *client, struct records *call, struct 
 {
     bool found = records_resolve(client, call);
     bool wide = found && records_widen(client, call);
-    /* The last held item of a call that was delivered takes the call with it. */
-    uint32_t left = call->all_ended ? call->held : call->count;
+    /* The last held item of a call that was delivered takes the call with it. One that hasn't
+     * ended may do so within. */
+    bool ended = call->all_ended;
+    uint32_t left = ended ? call->held : call->count;
     for (uint32_t i = 0; left > 0; i++) {
         struct item *item = &call->items[i];
         bool moving = item->phase >= ITEM_STAMP && item->phase < ITEM_ENDED;
-        left -= !call->all_ended || item->held;
+        left -= !ended || item->held;
         if (item->held || moving)
             item->slots = NULL;
         if (item->held && found && wide)
