@@ -283,6 +283,7 @@ static void pack_emit(struct client *client, struct session *session, struct sen
     }
     session->sends++;
     session->ops++;
+    block->serial = ++session->send_serial;
     block->op.kind = CLIENT_OP_SEND;
     block->op.conn = session->conn;
     block->op.data = block->bytes;

@@ -66,8 +66,10 @@ struct way *request_way(struct session *session, struct request *request, uint32
     uint32_t at = 0;
     while (session->ways[at].used)
         at++;
-    if (session->way_count == 0)
+    if (session->way_count == 0) {
         session->asked_ns = now.mono_ns;
+        session->asking_send = session->send_serial + 1;
+    }
     session->way_count++;
     session->batch_count += batch;
     session->read_count += batch && request->type == WIRE_READ;

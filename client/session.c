@@ -232,6 +232,10 @@ static void session_sent(struct client *client, struct session *session, struct 
     for (uint32_t i = 0; i < SESSION_SENDS_MAX; i++)
         if (session->flying[i] == block)
             session->flying[i] = NULL;
+    /* A silence begins when the node was asked, not with the step that asked, which may have been
+     * long. Later sends don't make it begin anew. */
+    if (block->serial == session->asking_send)
+        session->asked_ns = kho_max(session->asked_ns, now.mono_ns);
     send_block_give(client, block);
     KHO_ASSERT(session->sends > 0);
     session->sends--;

@@ -93,6 +93,7 @@ enum slot_kind { SLOT_PROBE, SLOT_WRITE, SLOT_COPY, SLOT_READ, SLOT_KINDS };
 struct send_block {
     struct client_op op;
     struct send_block *next; /* in the pool */
+    uint64_t serial;         /* of the session's sends */
     uint32_t len;
     uint8_t bytes[KHO_FRAME_MAX];
 };
@@ -157,6 +158,8 @@ struct session {
     uint32_t stream_sent;
     uint32_t stream_len;
     uint32_t sends;
+    uint64_t send_serial; /* of the last one */
+    uint64_t asking_send; /* the one that asked where nothing was under way */
     struct send_block *flying[SESSION_SENDS_MAX]; /* the blocks of those sends */
     struct send_block *partial;                   /* a frame, or HELLO, that is only partly here */
     struct request map_request;
