@@ -377,7 +377,11 @@ static void merge_ended(struct client *client, struct request *request, int stat
         status = KHO_EMALFORMED;
     column->ended = true;
     column->status = status;
-    merge_check(client, column->merge, now);
+    /* Votes of two epochs make no majority (R5), and the columns are those of the older map. */
+    if (status == KHO_EEPOCHOLD && column->merge->votes > 0)
+        merge_end(client, column->merge, status, now);
+    else
+        merge_check(client, column->merge, now);
 }
 
 static int merge_ask(struct client *client, struct merge *merge, uint32_t k, struct kho_now now)
