@@ -275,4 +275,6 @@ static void repair_survey(struct client *client, struct repair *repair, struct k
     repair->survey.owner = repair;
     if (survey_start(client, &repair->survey, now) != 0)
         repair_end(client, repair, -ENOMEM);
+    else if (repair->survey.waiting == 0) /* no node is in reach: nobody will answer */
+        repair_surveyed(client, &repair->survey, 0, now);
 }
