@@ -196,6 +196,8 @@ static void mend_write_frame(struct client *client, struct request *request,
             return;
         struct mend_slot *slot = &mend->slots[column->first++];
         int status = (int32_t)kho_load32(body);
+        if (status > 0)
+            status = KHO_EMALFORMED;
         slot->targets &= (uint8_t)~mend_bit(k);
         column->count--;
         if (status == 0) {

@@ -35,6 +35,8 @@ static void close_frame(struct client *client, struct request *request,
     (void)now;
     for (uint32_t i = 0; i < head->count && len >= WIRE_STATUS_ANSWER; i++) {
         int status = (int32_t)kho_load32(body);
+        if (status > 0)
+            status = KHO_EMALFORMED;
         repair->result.episodes_closed += status == 0;
         if (status != 0 && status != -ENOENT && status != KHO_EEPISODE && repair->refusal == 0)
             repair->refusal = status;

@@ -64,11 +64,11 @@ static void large_frame(struct client *client, struct request *request,
 {
     struct large *large = KHO_CONTAINER_OF(request, struct large, request);
     struct slot *slot = large->slot;
-    if (head->count != 1 || len != WIRE_STATUS_ANSWER) {
+    int status = len == WIRE_STATUS_ANSWER ? (int32_t)kho_load32(body) : KHO_EMALFORMED;
+    if (head->count != 1 || len != WIRE_STATUS_ANSWER || status > 0) {
         session_break(client, slot->session, KHO_EMALFORMED, now);
         return;
     }
-    int status = (int32_t)kho_load32(body);
     /* The request is over with this frame, so its end is not needed any more. */
     slot->large = NULL;
     slot->ask = SLOT_IDLE;
@@ -262,6 +262,8 @@ static bool batch_write_frame(struct client *client, struct batch *batch,
         return false;
     for (uint32_t i = 0; i < head->count; i++) {
         int status = (int32_t)kho_load32(body + (size_t)i * WIRE_STATUS_ANSWER);
+        if (status > 0)
+            return false;
         struct slot *slot = batch_take(batch, batch->answered++);
         if (slot != NULL && batch->kind == SLOT_COPY)
             reader_copy_answered(client, slot, status, now);

@@ -439,7 +439,8 @@ static inline int wire_frame_length(const uint8_t *bytes, size_t len)
     return (int)length;
 }
 /* Decodes and checks a whole frame of wire_frame_length() bytes. 0; KHO_ECHECKSUM; KHO_EMALFORMED:
- * an unknown type, or too many entries. The body is frame + 64, head.length - 64 bytes. */
+ * an unknown type, too many entries, or a status above 0. The body is frame + 64, head.length - 64
+ * bytes. */
 static inline int wire_frame_decode(const uint8_t *frame, struct wire_head *ret)
 {
     struct wire_head h = {
@@ -459,7 +460,7 @@ static inline int wire_frame_decode(const uint8_t *frame, struct wire_head *ret)
     if (kho_load64(frame + 8) != wire_checksum(frame, h.length))
         return KHO_ECHECKSUM;
     if (h.type < WIRE_PROBE || h.type >= WIRE_TYPE_END || h.count > KHO_FRAME_ENTRIES_MAX ||
-        kho_load32(frame + 60) != 0)
+        h.status > 0 || kho_load32(frame + 60) != 0)
         return KHO_EMALFORMED;
     *ret = h;
     return 0;
