@@ -84,6 +84,27 @@ bool depot_readmitted(struct depot *depot, const struct map *map, struct kho_now
     return true;
 }
 
+bool depot_emptied(struct depot *depot, const struct map *map, struct kho_now now, int *ret_error)
+{
+    struct episode *episode = NULL;
+    *ret_error = 0;
+    for (uint32_t p = 0; p < map->partitions; p++) {
+        uint64_t since = depot_since(depot, map, p);
+        if (!depot_holds(depot, map, p) || since == 0 || since >= map->epoch)
+            continue;
+        if (episode == NULL)
+            episode = manifest_open_episode(&depot->manifest, WIRE_EPISODE_WIPED, map->epoch,
+                                            now.wall_ms, false);
+        if (episode == NULL) {
+            *ret_error = -ENOMEM;
+            return false;
+        }
+        manifest_episode_set(&depot->manifest, episode, p);
+        depot->manifest_dirty = true;
+    }
+    return episode != NULL;
+}
+
 uint32_t depot_partition(const struct depot *depot, const struct record *record,
                          struct key_hash hash)
 {

@@ -75,6 +75,11 @@ void depot_map_adopt(struct depot *depot, const struct map *map);
  * partitions that the map gives this node. True if so; -ENOMEM through *ret_error. */
 bool depot_readmitted(struct depot *depot, const struct map *map, struct kho_now now,
                       int *ret_error);
+/* A folder without anything that gets its first map is made anew, or lost its files under an
+ * incarnation that the map still names: where that map isn't the one in which it became a replica,
+ * it may have held records. So it votes "unknown" until repair has brought them (R2): a WIPED
+ * episode that began in the map's epoch. True if one was opened; -ENOMEM through *ret_error. */
+bool depot_emptied(struct depot *depot, const struct map *map, struct kho_now now, int *ret_error);
 /* The partition is this shard's, and this node a replica of it (where the map knows the node). */
 bool depot_holds(const struct depot *depot, const struct map *map, uint32_t partition);
 /* The epoch since which this node is a replica of the partition; 0: it isn't one. */

@@ -83,7 +83,7 @@ static void abandon(struct maker *maker, int error)
     struct depot *depot = maker->depot;
     uint8_t step = maker->step;
     maker->error = error;
-    if (error == -ENOSPC) {
+    if (error == -ENOSPC || error == -EDQUOT) {
         if (!depot->space_told)
             world_event(depot->world, EVENT_WARNING,
                         "no room for segment-%016llx of %llu bytes: writes are refused until the "

@@ -73,12 +73,18 @@ int mapset_start(struct mapset *mapset, const uint8_t *bytes, size_t length, str
         else if ((copy = replace_prepare(&mapset->file, length)) == NULL)
             error = -ENOMEM;
     }
-    if (error == 0 && !*ret_done && depot->index == NULL) {
+    bool first = depot->index == NULL;
+    if (error == 0 && !*ret_done && first) {
         error = depot_map_first(depot, &mapset->map);
         depot->manifest_dirty = true;
     }
-    if (error == 0 && !*ret_done)
-        depot_readmitted(depot, &mapset->map, now, &error);
+    if (error == 0 && !*ret_done && !depot_readmitted(depot, &mapset->map, now, &error) && first &&
+        error == 0 && depot_emptied(depot, &mapset->map, now, &error))
+        world_event(
+            depot->world, EVENT_WARNING,
+            "this folder is empty, but the map of epoch %llu names it as a replica since before: "
+            "until 'kho repair' it answers as unknown what it may have held",
+            (unsigned long long)mapset->map.epoch);
     if (error != 0 || *ret_done) {
         map_drop(mapset);
         return error;

@@ -931,6 +931,33 @@ static void map_rules(void **state)
     assert_int_equal(store_map(rig->store)->epoch, 3);
 }
 
+/* A folder that lost its files under an incarnation that the map still names knows that it may have
+ * held records: it says unknown, never absent, until repair under a raised epoch. */
+static void emptied(void **state)
+{
+    struct rig *rig = *state;
+    struct rig_key key = rig_key(1, 1);
+    struct wire_episode episode;
+    struct file_found found[16];
+    rig_ready(rig);
+    put(rig, 1, 1, 1, 10);
+    rig_stop(rig);
+    for (size_t n = memory_disk_list(&rig->disk, found, 16); n-- > 0;)
+        memory_disk_remove(memory_disk_file(&rig->disk, found[n].name.kind, found[n].name.id));
+    rig_kill(rig);
+    rig_map_build(rig, 2, 0, 1);
+    assert_int_equal(rig_map_set(rig), 0);
+    assert_int_equal(rig_probe(rig, &key, NULL), WIRE_UNKNOWN);
+    assert_int_equal(store_episodes(rig->store, &episode, 1), 1);
+    assert_int_equal(episode.kind, WIRE_EPISODE_WIPED);
+    assert_int_equal(episode.partitions, RIG_PARTITIONS);
+    assert_int_equal(store_episode_close(rig->store, episode.id, 0, NULL, 0), KHO_EEPISODE);
+    rig_map_build(rig, 3, 0, 1);
+    assert_int_equal(rig_map_set(rig), 0);
+    assert_int_equal(rig_close_episodes(rig), 0);
+    assert_int_equal(rig_probe(rig, &key, NULL), WIRE_ABSENT);
+}
+
 /* A readmitted folder opens its WIPED episode before the map counts; it closes under that map. */
 static void readmitted(void **state)
 {
@@ -1057,6 +1084,7 @@ int main(void)
         STORE_TEST(memory_full),
         STORE_TEST(many_reads),
         STORE_TEST(map_rules),
+        STORE_TEST(emptied),
         STORE_TEST(readmitted),
         STORE_TEST(former_replica_discards),
         STORE_TEST(listing),
