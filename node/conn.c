@@ -419,18 +419,26 @@ static const char *conn_owed(const struct conn *conn)
     return NULL;
 }
 
-bool conn_sweep(struct conn *conn)
+bool conn_sweep(struct conn *conn, bool large_wanted)
 {
     if (conn->phase != CONN_OPEN && conn->phase != CONN_DRAINING)
         return false;
+    /* Too little is left for the next frame of a user: what stalls is what keeps others out. */
+    bool pressed = !share_has(&conn->host->share, SHARE_BUFFER_LARGE, false);
     const char *owed = conn_owed(conn);
+    uint64_t patience_ns = pressed || (large_wanted && !queue_empty(&conn->assemblies))
+                               ? CONN_STALL_PRESSED_NS
+                               : CONN_STALL_NS;
+    /* It waits for us, but what it has sent until now is in everybody's way. */
+    if (owed == NULL && pressed && conn->waiting == CONN_WAIT_LARGE)
+        owed = "there was no memory for its large value";
     if (owed == NULL)
         return conn->phase == CONN_DRAINING || conn->waiting != CONN_WAIT_NOTHING;
-    if (conn->host->now.mono_ns - conn->progress_ns <= CONN_STALL_NS)
+    if (conn->host->now.mono_ns - conn->progress_ns <= patience_ns)
         return true;
     world_event(conn->host->world, EVENT_WARNING,
                 "connection %d: closed, its client has moved nothing for %u s while %s",
-                (int)conn->handle, (unsigned)(CONN_STALL_NS / 1000000000u), owed);
+                (int)conn->handle, (unsigned)(patience_ns / 1000000000u), owed);
     conn_abort(conn);
     return false;
 }

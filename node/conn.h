@@ -148,12 +148,14 @@ void conn_frame_end(struct conn *conn, uint8_t flags, int32_t status);
 void conn_frame_close(struct conn *conn);
 
 /* A peer that owes something (the rest of a frame or of a value, or taking its answers) and has
- * moved nothing for so long is closed. */
+ * moved nothing for so long is closed; sooner where others wait for the memory that it holds. */
 static const uint64_t CONN_STALL_NS = 60ull * 1000 * 1000 * 1000;
-static const uint64_t CONN_SWEEP_NS = 5ull * 1000 * 1000 * 1000;
+static const uint64_t CONN_STALL_PRESSED_NS = 4ull * 1000 * 1000 * 1000;
+static const uint64_t CONN_SWEEP_NS = 1ull * 1000 * 1000 * 1000;
 /* Something is owed from now on: the sweep is armed. */
 void conn_owes(struct conn *conn);
-/* True if something is owed; closes the connection if it has stalled. */
-bool conn_sweep(struct conn *conn);
+/* True if something is owed; closes the connection if it has stalled. `large_wanted`: some
+ * connection waits for the memory of a large value. */
+bool conn_sweep(struct conn *conn, bool large_wanted);
 
 #endif

@@ -388,9 +388,12 @@ void serve_tick(struct serve *serve)
 {
     if (serve->host.now.mono_ns < serve->host.sweep_at_ns)
         return;
-    bool owed = false;
+    bool owed = false, large_wanted = false;
     for (uint32_t i = 0; i < serve->options->connections_max; i++)
-        if (conn_sweep(&serve->conns[i]))
+        large_wanted = large_wanted || (serve->conns[i].phase == CONN_OPEN &&
+                                        serve->conns[i].waiting == CONN_WAIT_LARGE);
+    for (uint32_t i = 0; i < serve->options->connections_max; i++)
+        if (conn_sweep(&serve->conns[i], large_wanted))
             owed = true;
     serve->host.sweep_at_ns = owed ? serve->host.now.mono_ns + CONN_SWEEP_NS : UINT64_MAX;
 }

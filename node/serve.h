@@ -71,6 +71,7 @@ struct read_slot {
     uint32_t ask;
     uint32_t pinned;   /* bytes of memory that it may hold */
     uint32_t expected; /* bytes of its answer */
+    uint32_t charged;  /* of the share, until the answer is written: those bytes as buffers */
     bool reading;      /* store_read_end() is due */
     bool arrived;
 };
@@ -94,14 +95,15 @@ struct serve {
     bool resuming; /* the frame at hand is one that has waited */
 
     struct queue work;    /* connections whose jobs can go on */
-    struct queue starved; /* connections whose jobs wait for a read slot */
+    struct queue starved; /* connections whose jobs wait for a read slot, or for the share */
     struct read_slot *slots;
     struct queue free_slots;
     uint32_t slots_free;
     uint64_t pinned, pinned_max;
-    uint32_t units;  /* of work left in this turn */
-    bool more_work;  /* jobs go on in the next turn, at once */
-    bool slot_ended; /* since the starved ones were asked last */
+    uint64_t charged; /* of the share, by all slots */
+    uint32_t units;   /* of work left in this turn */
+    bool more_work;   /* jobs go on in the next turn, at once */
+    bool slot_ended;  /* since the starved ones were asked last */
 
     bool stopping;
     uint64_t refused;
@@ -201,7 +203,7 @@ bool serve_room(struct conn *conn, uint64_t bytes, uint32_t records, bool copy);
 enum job_result {
     JOB_DONE,    /* it is off the list of jobs */
     JOB_BLOCKED, /* reads or answers of this connection come first */
-    JOB_STARVED, /* it waits for a read slot */
+    JOB_STARVED, /* it waits for a read slot, or for the share */
     JOB_UNITS    /* the turn's work is used up */
 };
 
@@ -241,6 +243,13 @@ bool job_settle(struct request *request);
  * charged to the request; NULL: *ret_why. */
 struct read_slot *slot_begin(struct request *request, uint32_t record_bytes, uint32_t expected,
                              enum job_result *ret_why);
+/* True if the share holds another reply buffer besides all that the slots will fill: each
+ * connection bounds what it has unsent, but many that don't take their answers are bounded by this
+ * alone. */
+static inline bool serve_may_write(const struct serve *serve, uint32_t bytes)
+{
+    return share_has(&serve->host.share, serve->charged + bytes, false);
+}
 /* Its read has ended. */
 void slot_arrived(struct read_slot *slot);
 /* Its bytes are no longer needed. */
@@ -251,8 +260,8 @@ enum serve_verdict serve_read(struct conn *conn, const struct wire_head *head, c
 enum job_result serve_read_step(struct request *request);
 /* True: the request isn't to be looked at any more. */
 bool serve_read_done(struct read_slot *slot);
-/* Goes on sending the connection's large value. */
-void serve_read_pump(struct conn *conn);
+/* Goes on sending the connection's large value. False: the share is in its way. */
+bool serve_read_pump(struct conn *conn);
 /* The connection is gone: large values aren't sent any further. */
 void serve_read_drop(struct conn *conn);
 /* serve_list.c */

@@ -104,6 +104,8 @@ enum job_result serve_digest_step(struct request *request)
     while (request->ask.partition_from < request->ask.partition_to) {
         if (conn->unsent >= CONN_UNSENT_MAX)
             return JOB_BLOCKED;
+        if (!serve_may_write(serve, SHARE_BUFFER_MIDDLE))
+            return JOB_STARVED;
         if (serve->units == 0)
             return JOB_UNITS;
         serve->units -= (uint32_t)kho_min(cost, serve->units);

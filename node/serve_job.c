@@ -4,7 +4,8 @@
  * Happy path: a job runs in steps, connection by connection, until it has issued all its reads or
  * written all its entries; its reads come back in any order and end it. A step stops where the
  * turn's units are used up (the shard then asks for another turn at once), where the connection's
- * answers wait to be taken, or where all read slots are in use. A job whose map is no longer in
+ * answers wait to be taken, where those of all connections fill the share, or where all read slots
+ * are in use. A job whose map is no longer in
  * force, or whose connection is gone, stops issuing and ends when its reads have. */
 #include "serve.h"
 
@@ -38,6 +39,15 @@ void serve_jobs_fini(struct serve *serve)
 
 /* --- Slots ------------------------------------------------------------------------------------ */
 
+/* What an answer of so many bytes takes of the share, in whole buffers. */
+static uint32_t slot_charge(uint32_t expected)
+{
+    uint32_t bytes = expected + 2 * KHO_FRAME_HEAD;
+    if (bytes > SHARE_BUFFER_MIDDLE)
+        return SHARE_BUFFER_LARGE;
+    return bytes > SHARE_BUFFER_MIDDLE / 2 ? SHARE_BUFFER_MIDDLE : bytes;
+}
+
 struct read_slot *slot_begin(struct request *request, uint32_t record_bytes, uint32_t expected,
                              enum job_result *ret_why)
 {
@@ -52,7 +62,8 @@ struct read_slot *slot_begin(struct request *request, uint32_t record_bytes, uin
         *ret_why = JOB_BLOCKED;
         return NULL;
     }
-    if (serve->slots_free == 0 ||
+    uint32_t charged = slot_charge(expected + WIRE_READ_ANSWER);
+    if (serve->slots_free == 0 || !serve_may_write(serve, charged) ||
         (serve->pinned > 0 && serve->pinned + pinned > serve->pinned_max)) {
         *ret_why = JOB_STARVED;
         return NULL;
@@ -65,8 +76,10 @@ struct read_slot *slot_begin(struct request *request, uint32_t record_bytes, uin
     slot->request = request;
     slot->pinned = pinned;
     slot->expected = expected + WIRE_READ_ANSWER;
+    slot->charged = charged;
     slot->read.owner = slot;
     serve->pinned += pinned;
+    serve->charged += charged;
     conn->expected += slot->expected;
     request->reads++;
     request->slots++;
@@ -92,8 +105,9 @@ void slot_end(struct read_slot *slot)
     if (slot->reading)
         store_read_end(serve->store, &slot->read);
     slot->reading = false;
-    KHO_ASSERT(serve->pinned >= slot->pinned);
+    KHO_ASSERT(serve->pinned >= slot->pinned && serve->charged >= slot->charged);
     serve->pinned -= slot->pinned;
+    serve->charged -= slot->charged;
     queue_remove(&slot->link);
     queue_push_front(&serve->free_slots, &slot->link);
     serve->slots_free++;
@@ -166,9 +180,8 @@ static enum job_result job_step(struct request *request)
 /* One round over the connection's jobs: each goes as far as it can. */
 static enum job_result conn_work(struct conn *conn)
 {
-    enum job_result result = JOB_DONE;
     struct queue round, *link;
-    serve_read_pump(conn);
+    enum job_result result = serve_read_pump(conn) ? JOB_DONE : JOB_STARVED;
     queue_init(&round);
     queue_append_all(&round, &conn->jobs);
     while (result != JOB_UNITS && (link = queue_pop(&round)) != NULL) {
@@ -188,7 +201,7 @@ void serve_work(struct serve *serve)
 {
     struct queue *link;
     serve->slot_ended = false;
-    if (serve->slots_free > 0)
+    if (serve->slots_free > 0 || serve_may_write(serve, SHARE_BUFFER_LARGE))
         queue_append_all(&serve->work, &serve->starved);
     /* A connection that is starved or made ready meanwhile comes again in the next turn. */
     struct queue round;

@@ -190,6 +190,8 @@ enum job_result serve_list_step(struct request *request)
         enum job_result why = JOB_BLOCKED;
         if (conn->unsent >= CONN_UNSENT_MAX)
             return JOB_BLOCKED;
+        if (!serve_may_write(serve, SHARE_BUFFER_MIDDLE))
+            return JOB_STARVED;
         if (serve->units == 0)
             return JOB_UNITS;
         serve->units--;

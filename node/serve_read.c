@@ -200,9 +200,11 @@ static void read_large_end(struct read_slot *slot)
     }
 }
 
-void serve_read_pump(struct conn *conn)
+bool serve_read_pump(struct conn *conn)
 {
     while (conn->large != NULL && conn->unsent < READ_AHEAD_MAX) {
+        if (!serve_may_write(serve_of(conn), SHARE_BUFFER_LARGE))
+            return false;
         struct read_slot *slot = conn->large;
         struct request *request = slot->request;
         const struct record *record = &slot->read.record;
@@ -210,7 +212,7 @@ void serve_read_pump(struct conn *conn)
         uint32_t bytes = rest < READ_DATA_MAX ? rest : READ_DATA_MAX;
         uint8_t *to = conn_frame(conn, NULL, WIRE_DATA, request->id, 0, bytes);
         if (to == NULL)
-            return;
+            return true;
         memcpy(to, record->value + conn->large_sent, bytes);
         conn_frame_added(conn, bytes, 0);
         bool more = bytes < rest || request->left > 1 || request->refused != 0;
@@ -225,6 +227,7 @@ void serve_read_pump(struct conn *conn)
         if (next != NULL)
             read_large_begin(conn, KHO_CONTAINER_OF(next, struct read_slot, link));
     }
+    return true;
 }
 
 void serve_read_drop(struct conn *conn)
