@@ -204,14 +204,16 @@ static void job_again(void *owner, uint64_t arg)
     job_start(job);
 }
 
-static void job_lost(struct job *job)
+/* The job ends without results: `refused` by the call itself, so that nothing of it was done, or
+ * lost with its client. */
+static void job_lost(struct job *job, bool refused)
 {
-    for (size_t i = 0; i < job->count; i++)
-        if (job->verb == CLIENT_GET || job->verb == CLIENT_STAT)
-            history_end(&job->w->history, job->items[i].op, HISTORY_NOT, 0, (struct version){0});
-        else
-            history_end(&job->w->history, job->items[i].op, HISTORY_IN_DOUBT, 0,
-                        (struct version){0});
+    for (size_t i = 0; i < job->count; i++) {
+        bool nothing = job->verb == CLIENT_GET || job->verb == CLIENT_STAT ||
+                       (refused && !job->items[i].again);
+        history_end(&job->w->history, job->items[i].op, nothing ? HISTORY_NOT : HISTORY_IN_DOUBT, 0,
+                    (struct version){0});
+    }
     job_over(job);
 }
 
@@ -221,7 +223,7 @@ static void job_done(struct answer *a, void *arg)
     struct workload *w = job->w;
     bool read = job->verb == CLIENT_GET || job->verb == CLIENT_STAT;
     if (a->crashed || w->sim->failed) {
-        job_lost(job);
+        job_lost(job, false);
         return;
     }
     uint64_t limit = a->begun_ns + job->deadline_ms * SIM_MS + 20 * SIM_MS;
@@ -231,7 +233,7 @@ static void job_done(struct answer *a, void *arg)
     if (a->count != job->count) {
         sim_fail(w->sim, "client %u: a batch of %zu records has %zu results", job->client,
                  job->count, a->count);
-        job_lost(job);
+        job_lost(job, false);
         return;
     }
     for (size_t i = 0; i < job->count; i++) {
@@ -271,7 +273,7 @@ static void job_start(struct job *job)
     struct kho_item items[WORKLOAD_BATCH_MAX];
     uint8_t *values[WORKLOAD_BATCH_MAX] = {0};
     if (w->sim->failed || end->client == NULL) {
-        job_lost(job);
+        job_lost(job, true);
         return;
     }
     memset(items, 0, sizeof items);
@@ -295,10 +297,10 @@ static void job_start(struct job *job)
     for (size_t i = 0; i < job->count; i++)
         free(values[i]);
     if (rc == KHO_EBUSY || rc == KHO_ECLOSED) {
-        job_lost(job);
+        job_lost(job, true);
     } else if (rc != 0) {
         sim_fail(w->sim, "client %u: verb %d refused: %d", job->client, (int)job->verb, rc);
-        job_lost(job);
+        job_lost(job, true);
     } else if (!w->quiet && (w->plan.faults & 1u << SIM_FAULT_cancel) &&
                sim_below(w->sim, 20) == 0) {
         sim_fault(w->sim, SIM_FAULT_cancel);

@@ -264,4 +264,6 @@ void trouble_heal(struct workload *w)
                      w->cluster->nodes[i].failure);
     for (uint32_t i = 0; i < w->cluster->client_count; i++)
         client_start_later(&w->cluster->clients[i], 0);
+    if (!w->sim->failed)
+        cluster_run(w->cluster, 5 * SIM_S); /* a node looks at its free space now and then */
 }

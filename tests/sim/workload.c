@@ -45,6 +45,10 @@ void plan_draw(struct sim *sim, struct plan *ret_plan, struct cluster_options *r
     p->faults = faults_draw(sim);
     p->fault_interval_ns = sim_below(sim, 16) == 0 ? 0 : sim_between(sim, 2, 200) * SIM_MS;
     o->nodes = sim_below(sim, 4) == 0 ? 4 : 3;
+    if (sim_below(sim, 10) == 0) {
+        o->nodes = o->replicas = 5;
+        o->write_quorum = o->read_quorum = 3;
+    }
     p->weak = (int32_t)sim_below(sim, o->nodes);
     o->clients = p->clients;
     o->partitions = 1u << sim_below(sim, 5);
@@ -53,6 +57,11 @@ void plan_draw(struct sim *sim, struct plan *ret_plan, struct cluster_options *r
     o->idle_mark_ms = one_of(sim, 5, 20, 100);
     o->deadline_ms = p->deadline_ms;
     o->hedge_ms = one_of(sim, 1, 20, 50);
+    if (sim_below(sim, 4) == 0) {
+        o->inflight_bytes_max = sim_between(sim, 1000, 200000);
+        o->holdback_bytes_max = sim_between(sim, 1000, 200000);
+        o->net.window_bytes = sim_between(sim, 1000, 200000);
+    }
     o->net.delay_ns = one_of(sim, 20, 100, 2000) * SIM_US;
     o->net.chunk_bytes_max = one_of(sim, 0, 3000, 64 << 10);
 }
