@@ -221,15 +221,6 @@ int route_map_install(struct client *client, const uint8_t *bytes, size_t len, s
  * when memory is out. `node` and `shard` are in range. */
 struct session *route_session(struct client *client, uint32_t node, uint32_t shard,
                               struct kho_now now);
-/* W and Q of a collection with `replicas` replicas: the map's, or, where it has a number of its
- * own, a majority and the fewest that overlap with it. */
-static inline void route_quorums(const struct map *map, uint8_t replicas, uint8_t *ret_write,
-                                 uint8_t *ret_read)
-{
-    bool own = replicas != map->replicas;
-    *ret_write = own ? (uint8_t)(replicas / 2 + 1) : map->write_quorum;
-    *ret_read = own ? (uint8_t)(replicas - *ret_write + 1) : map->read_quorum;
-}
 /* Reads the seeds of options.cluster and begins to look for the map. 0, -EINVAL, -ENOMEM. */
 int route_open(struct client *client, const char *seeds, struct kho_now now);
 /* Asks the home of the map in force, and two others in case it is away, for a newer one; at most

@@ -10,6 +10,7 @@
  * every item that is left. Values held back for laggards are bounded: the oldest call's are dropped
  * and counted, for flush to tell and repair to find. */
 #include "item.h"
+#include "quorum.h"
 
 #define RECORDS_COUNT_MAX 65536u
 #define RECORDS_KEY_NEW   16u /* bytes of a key that append draws */
@@ -225,7 +226,8 @@ static bool records_resolve(const struct client *client, struct records *call)
     call->collection = collection.id;
     call->separator = collection.separator;
     call->replicas = collection.replicas;
-    route_quorums(&client->map, collection.replicas, &call->write_quorum, &call->read_quorum);
+    call->write_quorum = quorum_write(&client->map, collection.replicas);
+    call->read_quorum = quorum_read(&client->map, collection.replicas);
     call->resolved = true;
     return true;
 }
