@@ -442,3 +442,11 @@ bool conn_sweep(struct conn *conn, bool large_wanted)
     conn_abort(conn);
     return false;
 }
+
+bool conn_idle(const struct conn *conn)
+{
+    return conn->phase == CONN_OPEN && conn->frames == 0 && conn->unsent == 0 &&
+           conn->input_len == 0 && queue_empty(&conn->assemblies) &&
+           conn->waiting == CONN_WAIT_NOTHING &&
+           conn->host->now.mono_ns - conn->progress_ns > CONN_IDLE_NS;
+}

@@ -152,10 +152,14 @@ void conn_frame_close(struct conn *conn);
 static const uint64_t CONN_STALL_NS = 60ull * 1000 * 1000 * 1000;
 static const uint64_t CONN_STALL_PRESSED_NS = 4ull * 1000 * 1000 * 1000;
 static const uint64_t CONN_SWEEP_NS = 1ull * 1000 * 1000 * 1000;
+/* In a crowd (serve.c) a peer that asks nothing for so long gives its place to others. */
+static const uint64_t CONN_IDLE_NS = 5ull * 1000 * 1000 * 1000;
 /* Something is owed from now on: the sweep is armed. */
 void conn_owes(struct conn *conn);
 /* True if something is owed; closes the connection if it has stalled. `large_wanted`: some
  * connection waits for the memory of a large value. */
 bool conn_sweep(struct conn *conn, bool large_wanted);
+/* True if nothing is under way on it and nothing was for CONN_IDLE_NS. */
+bool conn_idle(const struct conn *conn);
 
 #endif

@@ -277,6 +277,33 @@ void serve_hello(const struct serve *serve, struct wire_hello_node *ret_hello)
     *ret_hello = hello;
 }
 
+/* How many connections are too many for newcomers to find a place at once. */
+static uint32_t serve_crowd(const struct serve *serve)
+{
+    uint32_t most = serve->options->connections_max;
+    uint32_t comfortable = most - kho_max(most / 8, 1u);
+    return serve->host.open > comfortable ? serve->host.open - comfortable : 0;
+}
+
+/* A client whose connection goes while it asks nothing makes another when it needs one; so those
+ * who only hold places can't keep the others out. */
+static void serve_make_places(struct serve *serve)
+{
+    uint32_t wanted = serve_crowd(serve), made = 0, open = serve->host.open;
+    for (uint32_t i = 0; i < serve->options->connections_max && made < wanted; i++) {
+        if (!conn_idle(&serve->conns[i]))
+            continue;
+        conn_abort(&serve->conns[i]);
+        made++;
+    }
+    if (made > 0)
+        world_event(serve->world, EVENT_WARNING,
+                    "%u of %u connections were in use (--connections): %u were closed that had "
+                    "asked nothing for %u s",
+                    open, serve->options->connections_max, made,
+                    (unsigned)(CONN_IDLE_NS / 1000000000u));
+}
+
 void serve_accepted(struct serve *serve, int32_t handle, const struct wire_hello_client *hello,
                     int refusal)
 {
@@ -294,6 +321,8 @@ void serve_accepted(struct serve *serve, int32_t handle, const struct wire_hello
     if (answer.status != 0)
         serve->refused++;
     conn_open(conn, &serve->host, handle, &answer);
+    if (serve_crowd(serve) > 0)
+        conn_owes(conn);
 }
 
 void serve_received(struct serve *serve, int32_t handle, const uint8_t *bytes, size_t len)
@@ -395,6 +424,8 @@ void serve_tick(struct serve *serve)
     for (uint32_t i = 0; i < serve->options->connections_max; i++)
         if (conn_sweep(&serve->conns[i], large_wanted))
             owed = true;
+    serve_make_places(serve);
+    owed = owed || serve_crowd(serve) > 0;
     serve->host.sweep_at_ns = owed ? serve->host.now.mono_ns + CONN_SWEEP_NS : UINT64_MAX;
 }
 

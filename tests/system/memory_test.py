@@ -132,6 +132,12 @@ served("beside frames half sent")
 for stranger in strangers:
     stranger.end()
 
+say("as many as --connections say their HELLO and nothing more")
+strangers = [Stranger() for _ in range(256)]
+served("beside silent clients in all places")
+for stranger in strangers:
+    stranger.end()
+
 say("values of 16 MiB, several at once")
 with open(path("lines"), "wb") as file:
     for number in range(12):

@@ -430,13 +430,40 @@ static void test_large(void **state)
     serving_destroy(s);
 }
 
+/* Clients that connect and ask nothing hold their places only until others want them; who asks now
+ * and then, and who has something under way, stays. */
+static void test_idle_crowd(void **state)
+{
+    (void)state;
+    struct serving *s = serving_ready();
+    uint32_t closed = 0;
+    for (int32_t c = 1; c < SERVING_CONNS / 2; c++)
+        serving_connect(s, c);
+    serving_sleep(s, 60000);
+    for (int32_t c = 1; c < SERVING_CONNS / 2; c++)
+        assert_true(s->conns[c].open);
+    for (int32_t c = SERVING_CONNS / 2; c < SERVING_CONNS; c++)
+        serving_connect(s, c);
+    for (int second = 0; second < 20; second++) {
+        frame_begin(&frame);
+        serving_send(s, 1, &frame, WIRE_STATUS, 0);
+        serving_sleep(s, 1000);
+    }
+    for (int32_t c = 0; c < SERVING_CONNS; c++)
+        closed += s->conns[c].closed;
+    assert_int_equal(closed, SERVING_CONNS / 8);
+    assert_true(s->conns[1].open);
+    assert_non_null(strstr(s->event, "--connections"));
+    serving_destroy(s);
+}
+
 /* What one client may leave untaken is a MiB, of all together no more than the share: reads wait
  * beyond that, those who take nothing are closed, and who takes gets all. */
 static void test_unread_bound(void **state)
 {
     (void)state;
     struct serving *s = serving_ready();
-    enum { READERS = 60, EACH = 5, BYTES = 200000, SHARE = 32 << 20 };
+    enum { READERS = 50, EACH = 5, BYTES = 200000, SHARE = 32 << 20 };
     struct wire_head head;
     const uint8_t *body;
     large_fill();
@@ -1014,6 +1041,7 @@ int main(void)
         cmocka_unit_test(test_separator),
         cmocka_unit_test(test_disk_fails),
         cmocka_unit_test(test_large),
+        cmocka_unit_test(test_idle_crowd),
         cmocka_unit_test(test_unread_bound),
         cmocka_unit_test(test_large_many_readers),
         cmocka_unit_test(test_large_refused),
