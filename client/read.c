@@ -286,6 +286,9 @@ void reader_advance(struct client *client, struct item *item, struct kho_now now
         item_end_read(client, item, KHO_ENOTFOUND);
         return;
     }
+    /* Who gave the record was found damaged since, so nobody votes for its version any more. */
+    if (item->have_record && version_compare(item->version, view.highest) > 0)
+        item->have_record = false;
     bool have = item->have_record && version_compare(item->version, view.highest) == 0;
     if (view.tombstone && !have) {
         reader_take_tombstone(client, item, view.highest);
