@@ -142,6 +142,7 @@ struct batch {
     /* READ: a large value that is coming in; nobody wants it where large_slot is NULL. */
     bool large_open;
     bool large_suspect;
+    int large_status; /* not 0: it can't be used, and why */
     struct slot *large_slot;
     struct wire_read_answer large_answer;
     struct record large;  /* key points nowhere: it was compared */

@@ -360,12 +360,17 @@ static bool batch_large_begin(struct client *client, struct batch *batch, bool s
     batch->large_slot = slot;
     if (slot == NULL)
         return true;
-    bool wanted = batch_record_fits(slot->item, record) && record->codec == KHO_CODEC_NONE &&
-                  slot->item->want_value;
-    record->key = NULL;
-    /* Where there is no room, or it isn't our record, the end tells the item. */
-    if (wanted)
+    /* What makes it useless is told to the item when its frames are over. */
+    batch->large_status = 0;
+    if (!batch_record_fits(slot->item, record))
+        batch->large_status = KHO_ECOLLISION;
+    else if (record->codec != KHO_CODEC_NONE)
+        batch->large_status = KHO_EVERSION;
+    else if (!slot->item->want_value)
+        return false; /* only the head was asked */
+    else
         batch->large_bytes = records_value(client, slot->item->call, record->stored_len);
+    record->key = NULL;
     return true;
 }
 
@@ -378,10 +383,10 @@ static void batch_large_done(struct client *client, struct batch *batch, struct 
     struct slot *slot = batch_take(batch, batch->large_answer.index);
     batch->large_slot = NULL;
     record->value = batch->large_bytes;
-    int status = 0;
-    if (record->value == NULL)
+    int status = batch->large_status;
+    if (status == 0 && record->value == NULL)
         status = -ENOMEM;
-    else if (!record_value_matches(record))
+    else if (status == 0 && !record_value_matches(record))
         status = KHO_ECHECKSUM;
     reader_answered(client, slot, status, batch->large_suspect, &batch->large_answer,
                     status == 0 ? record : NULL, now);

@@ -121,6 +121,32 @@ static void test_source_is_damaged_meanwhile(void **state)
     assert_true(asked > 0);
 }
 
+/* A large value of another key is none: another replica is asked. */
+static void test_alien_large_value(void **state)
+{
+    (void)state;
+    for (int alien = 0; alien < FAKE_NODES; alien++) {
+        struct fake_cluster *cluster = fake_open();
+        uint8_t *large = (uint8_t *)calloc(1, 300000);
+        struct kho_item item = {.key = "a", .key_len = 1, .value = large, .value_len = 300000};
+        struct fake_done put = {0};
+        kho_call_id call;
+        assert_int_equal(client_records(cluster->client, CLIENT_PUT, "people", &item, 1, 0, &put,
+                                        cluster->now, &call),
+                         0);
+        fake_run(cluster, 5000, &put);
+        assert_int_equal(put.first.status, 0);
+        cluster->nodes[alien].alien = true;
+        for (int i = 0; i < FAKE_NODES; i++) {
+            struct fake_done get = fake_call(cluster, CLIENT_GET, "a", NULL);
+            assert_int_equal(get.first.status, 0);
+            assert_int_equal(get.first.value_len, 300000);
+        }
+        free(large);
+        fake_destroy(cluster);
+    }
+}
+
 /* A repair that reaches no node says so and ends. */
 static void test_repair_without_nodes(void **state)
 {
@@ -288,6 +314,7 @@ int main(void)
         cmocka_unit_test(test_map_ends_the_first_of_a_batch),
         cmocka_unit_test(test_long_step),
         cmocka_unit_test(test_source_is_damaged_meanwhile),
+        cmocka_unit_test(test_alien_large_value),
         cmocka_unit_test(test_repair_without_nodes),
         cmocka_unit_test(test_strange_status),
         cmocka_unit_test(test_forged_answers),

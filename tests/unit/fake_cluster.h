@@ -40,6 +40,7 @@ struct fake_node {
     bool unknown;     /* can't say of any key (R2) */
     bool rotten;      /* READ ends as damaged */
     bool corrupt;     /* READ brings values that don't match their hash */
+    bool alien;       /* READ brings large values of another key */
     bool stale_below; /* refuses first-hand writes at or below the floor */
     int write_status; /* refuses writes */
     /* What happened. */
@@ -322,6 +323,7 @@ static void fake_read_large(struct fake_cluster *cluster, struct fake_conn *conn
     uint32_t at = 0;
     wire_read_answer_encode(answer, begin);
     size_t len = WIRE_READ_ANSWER + record_encode_head(record, begin + WIRE_READ_ANSWER);
+    begin[WIRE_READ_ANSWER + KHO_RECORD_HEAD] ^= cluster->nodes[conn->node].alien;
     fake_answer(cluster, conn, head, WIRE_READ, KHO_FRAME_LARGE | KHO_FRAME_MORE, 1, 0, begin, len);
     while (at < record->stored_len) {
         uint32_t take = (uint32_t)kho_min(100000, record->stored_len - at);
