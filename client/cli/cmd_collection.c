@@ -1,4 +1,5 @@
 /* cmd_collection.c: collection create and collection ls. */
+#include <errno.h>
 #include <string.h>
 
 #include "cli.h"
@@ -31,7 +32,12 @@ static int create_run(const struct args *args)
     connection_close(connection);
     if (rc == KHO_ECOLLECTIONEXISTS && args_flag(args, "if-missing"))
         rc = 0;
-    if (rc != 0)
+    if (rc == -EINVAL && replicas > 0)
+        say("%s: --replicas %llu: the cluster's map names fewer nodes for each record; 'kho "
+            "status' "
+            "says how many",
+            name, (unsigned long long)replicas);
+    else if (rc != 0)
         say("%s: %s", name, kho_strerror(rc));
     else if (args_flag(args, "json"))
         print_json(json_pack("{s:s, s:s}", "collection", name, "status", "ok"), false);

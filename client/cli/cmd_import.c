@@ -25,6 +25,11 @@ static int open_source(const struct args *args, struct import_options *options)
             say("can't tell the format of '%s'; give --format, one of %s", file, format_names());
         return EXIT_USAGE;
     }
+    if (options->splitter.format == &format_lines && options->splitter.key_field != NULL) {
+        say("--key %s: plain lines have no fields; their keys are the file's name and their number",
+            options->splitter.key_field);
+        return EXIT_USAGE;
+    }
     options->fd = standard ? STDIN_FILENO : open(file, O_RDONLY | O_CLOEXEC);
     struct stat stat;
     if (options->fd < 0 || fstat(options->fd, &stat) != 0 || S_ISDIR(stat.st_mode)) {

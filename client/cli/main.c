@@ -102,7 +102,7 @@ static int help(int argc, char **argv, int at)
 {
     while (at < argc && argv[at][0] == '-')
         at++;
-    if (at == argc) {
+    if (at == argc || strcmp(argv[at], "help") == 0 || strcmp(argv[at], "version") == 0) {
         print_overview();
         return EXIT_DONE;
     }

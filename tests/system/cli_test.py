@@ -24,7 +24,8 @@ for words, text in (
         (("put", "c", "k", "v", "--token", "abc"), "128 hex digits"),
         (("get", "c", "%zz", "--escaped"), "two hex digits"),
         (("import", "c", "x.bin"), "--format"),
-        (("import", "c", "-", "--format", "xml"), "one of deb822")):
+        (("import", "c", "-", "--format", "xml"), "one of deb822"),
+        (("import", "c", "-", "--format", "lines", "--key", "id"), "no fields")):
     ended = run(KHO, *words, expect=2)
     check(text in ended.text, "'%s' is missing: %s" % (text, ended))
     check(not ended.out, "a refusal goes to stderr: %s" % ended)
@@ -33,6 +34,7 @@ for line in run(KHO, "help").out.decode().split("\n\n")[1].splitlines()[1:-2]:
     command = line[2:20].split()
     check(("kho " + " ".join(command)).encode() in run(KHO, "help", *command).out,
           "help of %s" % command)
+check(run(KHO, "help", "help").out == run(KHO, "help").out, "help of help")
 check(run(KHO, "version").out.startswith(b"kho "), "version")
 begun = time.monotonic()
 ended = run(KHO, "get", "c", "k", "--cluster", "127.0.0.1:1", "--deadline", "700ms", expect=3)
@@ -88,6 +90,9 @@ cluster.kho("del", "notes", "argument")
 cluster.kho("collection", "create", "notes", expect=6)
 cluster.kho("collection", "create", "notes", "--if-missing")
 cluster.kho("collection", "create", "Not Allowed", expect=2)
+cluster.kho("put", "Not Allowed", "k", "v", expect=2)
+check("--replicas 4" in cluster.kho("collection", "create", "four", "--replicas", "4", expect=2).text,
+      "more replicas than the map names")
 cluster.kho("put", "notes", "k" * 1025, "v", expect=2)
 cluster.kho("put", "notes", "", "v", expect=2)
 with open(path("large"), "wb") as file:
