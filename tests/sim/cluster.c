@@ -387,11 +387,7 @@ void node_stop(struct node *node)
 void node_wipe(struct node *node)
 {
     KHO_ASSERT(node->shard == NULL);
-    struct vdisk_faults faults = *vdisk_faults(node->disk);
-    vdisk_destroy(node->disk);
-    node->disk = vdisk_create(node->cluster->sim, node->name, node->cluster->options.alignment,
-                              disk_ended, node);
-    *vdisk_faults(node->disk) = faults;
+    vdisk_wipe(node->disk);
     node->incarnation = kho_random_id(&node->cluster->random);
     sim_trace(node->cluster->sim, "fault: the folder of %s is made anew", node->name);
 }

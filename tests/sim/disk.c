@@ -475,10 +475,8 @@ struct vdisk *vdisk_create(struct sim *sim, const char *name, uint32_t alignment
     return disk;
 }
 
-void vdisk_destroy(struct vdisk *disk)
+void vdisk_wipe(struct vdisk *disk)
 {
-    if (disk == NULL)
-        return;
     while (disk->ios != NULL)
         io_free(disk, disk->ios);
     while (disk->inodes != NULL) {
@@ -486,6 +484,16 @@ void vdisk_destroy(struct vdisk *disk)
         disk->inodes = inode->next;
         inode_free(inode);
     }
+    disk->seen.count = disk->stable.count = disk->change_count = 0;
+    if (disk->handle_count > 0)
+        memset(disk->handles, 0, disk->handle_count * sizeof *disk->handles);
+}
+
+void vdisk_destroy(struct vdisk *disk)
+{
+    if (disk == NULL)
+        return;
+    vdisk_wipe(disk);
     free(disk->handles);
     free(disk);
 }

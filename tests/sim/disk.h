@@ -30,6 +30,8 @@ typedef void (*vdisk_done)(void *owner, struct op *op);
 struct vdisk *vdisk_create(struct sim *sim, const char *name, uint32_t alignment, vdisk_done done,
                            void *owner);
 void vdisk_destroy(struct vdisk *disk);
+/* All files are gone, and ops under way end nowhere. */
+void vdisk_wipe(struct vdisk *disk);
 struct vdisk_faults *vdisk_faults(struct vdisk *disk);
 /* Takes one op of the store. It ends later through `done`, unless the disk is cut before. */
 void vdisk_submit(struct vdisk *disk, struct op *op);

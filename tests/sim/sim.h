@@ -44,7 +44,10 @@ struct sim_item {
     X(pause)                                                                                       \
     X(client_crash)                                                                                \
     X(cancel)                                                                                      \
-    X(clock_jump)
+    X(clock_jump)                                                                                  \
+    X(wipe)                                                                                        \
+    X(repair)                                                                                      \
+    X(collection)
 
 enum sim_fault {
 #define SIM_FAULT_ENUM(name) SIM_FAULT_##name,

@@ -31,9 +31,9 @@ static void power_cut(struct workload *w, struct node *node)
     struct vdisk_faults *faults = vdisk_faults(node->disk);
     if (on(w, SIM_FAULT_garbage) && (int32_t)node->index == w->plan.weak)
         faults->garbage = 300000;
-    faults->gentle =
-        (int32_t)node->index != w->plan.weak &&
-        (on(w, SIM_FAULT_flip) || on(w, SIM_FAULT_garbage) || on(w, SIM_FAULT_read_error));
+    faults->gentle = (int32_t)node->index != w->plan.weak &&
+                     (on(w, SIM_FAULT_flip) || on(w, SIM_FAULT_garbage) ||
+                      on(w, SIM_FAULT_read_error) || on(w, SIM_FAULT_wipe));
     node_power_cut(node);
     faults->garbage = 0;
 }
@@ -225,6 +225,16 @@ static void trouble_next(void *owner, uint64_t arg)
         break;
     case SIM_FAULT_clock_jump:
         clock_jump(w);
+        break;
+    case SIM_FAULT_wipe:
+        if (one_in(w, 8))
+            admin_wipe(w);
+        break;
+    case SIM_FAULT_repair:
+        admin_repair(w);
+        break;
+    case SIM_FAULT_collection:
+        admin_collection(w);
         break;
     default:
         break; /* consequences and cancels have their own places */

@@ -87,6 +87,27 @@ static void flush(struct workload *w, struct client_end *end)
     answer_fini(&a);
 }
 
+/* Nodes that missed a map get it: until then they are behind and serve nothing, and a change that
+ * its admin didn't see to the end is in force nowhere. */
+static void bring_map(struct workload *w, struct client_end *end)
+{
+    int status = KHO_EUNAVAILABLE;
+    for (int tries = 0; tries < REPAIR_TRIES && status != 0 && !w->sim->failed; tries++) {
+        struct answer a = {0};
+        int rc = answer_map_push(&a, end, 20000);
+        if (rc != 0 || !answer_wait(&a, end, 60 * SIM_S)) {
+            sim_fail(w->sim, "map push doesn't end (%d)", rc);
+            return;
+        }
+        status = a.status;
+        answer_fini(&a);
+        if (status != 0)
+            cluster_run(w->cluster, SIM_S);
+    }
+    if (status != 0 && !w->sim->failed)
+        sim_fail(w->sim, "the map can't be brought to all nodes: %d", status);
+}
+
 static void repair(struct workload *w, struct client_end *end)
 {
     int status = 0;
@@ -240,7 +261,10 @@ void verdict(struct workload *w)
     if (w->sim->failed)
         return;
     struct client_end *end = &w->cluster->clients[cluster_client_add(w->cluster)];
-    read_all(w, end, "healed");
+    admin_readmit(w, end);
+    bring_map(w, end);
+    if (!w->sim->failed)
+        read_all(w, end, "healed");
     /* What clients still hold back for replicas that lagged must not arrive behind the repair. */
     for (uint32_t i = 0; i < w->cluster->client_count; i++)
         flush(w, &w->cluster->clients[i]);

@@ -15,6 +15,7 @@ static uint32_t faults_draw(struct sim *sim)
         SIM_FAULT_garbage, SIM_FAULT_read_error,   SIM_FAULT_write_error, SIM_FAULT_no_space,
         SIM_FAULT_flip,    SIM_FAULT_drop,         SIM_FAULT_half_drop,   SIM_FAULT_partition,
         SIM_FAULT_pause,   SIM_FAULT_client_crash, SIM_FAULT_cancel,      SIM_FAULT_clock_jump,
+        SIM_FAULT_wipe,    SIM_FAULT_repair,       SIM_FAULT_collection,
     };
     uint32_t faults = 0;
     uint64_t in_ten = sim_between(sim, 1, 8);

@@ -42,9 +42,13 @@ struct workload {
     struct kho_id *value_hashes; /* by value id */
     uint64_t value_count, value_room;
     uint32_t calls_left, calls_under_way;
-    bool quiet;       /* no more faults */
-    bool idle;        /* all calls have ended */
-    int32_t troubled; /* the node that is down or worse, -1: none */
+    bool quiet;           /* no more faults */
+    bool idle;            /* all calls have ended */
+    uint32_t admin_calls; /* of admin.c under way: repairs and the like */
+    uint32_t collections; /* made so far */
+    uint32_t wiped;       /* times that the weak node's folder was made anew */
+    bool readmit;         /* it waits to be let in */
+    int32_t troubled;     /* the node that is down or worse, -1: none */
     uint64_t ops_ok, ops_failed, ops_doubtful;
 };
 
@@ -72,6 +76,15 @@ void read_end(struct workload *workload, const struct slot *slot, size_t op,
 void trouble_begin(struct workload *workload);
 /* Ends all faults; nodes come up. */
 void trouble_heal(struct workload *workload);
+
+/* --- admin.c: what an admin does while faults go on ------------------------------------------- */
+
+void admin_repair(struct workload *workload);
+void admin_collection(struct workload *workload);
+/* The weak node's folder is made anew, and the node let in again as soon as it works. */
+void admin_wipe(struct workload *workload);
+/* Lets it in now, waiting for it. */
+void admin_readmit(struct workload *workload, struct client_end *end);
 
 /* --- verdict.c: what must hold in the end ----------------------------------------------------- */
 
