@@ -115,24 +115,38 @@ void request_end_sent(struct client *client, struct session *session, int status
     }
 }
 
-/* Ends all of a list that may grow meanwhile: those that come in are left alone. */
-static void request_end_all(struct client *client, struct queue *list, int status,
-                            struct kho_now now)
+static bool request_epoch_exempt(const struct request *request)
 {
+    return request->type == WIRE_MAP || request->type == WIRE_MAP_PUSH ||
+           request->type == WIRE_STATUS;
+}
+
+/* Ends all of a list that may grow meanwhile: those that come in are left alone. A node that
+ * answers but is behind still gets what needs no epoch: bringing it the map is what helps it. */
+static void request_end_all(struct client *client, struct session *session, struct queue *list,
+                            int status, struct kho_now now)
+{
+    bool behind = session->remote != NULL && session->state == SESSION_UP && !session->foreign &&
+                  session->behind_since_ns != 0;
     struct queue ended, *link;
     queue_init(&ended);
     queue_append_all(&ended, list);
-    while ((link = queue_pop(&ended)) != NULL)
-        request_finish(client, KHO_CONTAINER_OF(link, struct request, link), status, now);
+    while ((link = queue_pop(&ended)) != NULL) {
+        struct request *request = KHO_CONTAINER_OF(link, struct request, link);
+        if (behind && request_epoch_exempt(request))
+            queue_push(list, link);
+        else
+            request_finish(client, request, status, now);
+    }
 }
 
 /* Large values of items wait for the node as their slots do; only a retired session drops them. */
 void request_end_pending(struct client *client, struct session *session, int status,
                          struct kho_now now)
 {
-    request_end_all(client, &session->pending, status, now);
+    request_end_all(client, session, &session->pending, status, now);
     if (session->remote == NULL) {
-        request_end_all(client, &session->larges, status, now);
+        request_end_all(client, session, &session->larges, status, now);
         return;
     }
     struct queue rest, *link;
@@ -145,12 +159,6 @@ void request_end_pending(struct client *client, struct session *session, int sta
         else
             request_finish(client, request, status, now);
     }
-}
-
-static bool request_epoch_exempt(const struct request *request)
-{
-    return request->type == WIRE_MAP || request->type == WIRE_MAP_PUSH ||
-           request->type == WIRE_STATUS;
 }
 
 void session_epoch_changed(struct client *client, struct session *session, struct kho_now now)
@@ -296,9 +304,11 @@ static void request_heard(struct session *session, const struct wire_head *head,
     session->durable = kho_max(session->durable, head->durable);
     if (head->status == 0)
         session->backoff_ns = SESSION_BACKOFF_MIN;
-    if (head->status == 0 && way->type != WIRE_MAP && way->type != WIRE_MAP_PUSH &&
-        way->type != WIRE_STATUS)
+    /* A node that took a map isn't behind ours, which is no newer than what we push. */
+    if (head->status == 0 && way->type != WIRE_MAP && way->type != WIRE_STATUS)
         session->behind_since_ns = 0;
+    if (head->status == 0 && way->type == WIRE_MAP_PUSH)
+        session->hold_until_ns = 0;
 }
 
 void request_answered(struct client *client, struct session *session, const uint8_t *frame,
@@ -312,8 +322,11 @@ void request_answered(struct client *client, struct session *session, const uint
         return;
     }
     const uint8_t *body = frame + KHO_FRAME_HEAD;
-    if (!session->remote->seed && !session->foreign)
+    if (!session->remote->seed && !session->foreign) {
         request_heard(session, &head, way, now);
+        /* What is asked next must not wait for a tick to find the node in reach again. */
+        session->given_up = session->given_up && session_unavailable(client, session, now);
+    }
     if (head.status != 0) {
         request_answer_refusal(client, session, way, &head, body, now);
         return;

@@ -67,6 +67,33 @@ static void test_same_version_after_restart(void **state)
     story_end(s);
 }
 
+/* A node that missed a map is behind and serves nothing, for as long as nobody helps it; a repair
+ * brings it the map, however long the client has known it to be behind. */
+static void test_node_behind(void **state)
+{
+    (void)state;
+    struct story *s = story_begin(NULL, 7);
+    struct answer a = {0};
+    story_fill(s, "a", 3);
+    node_kill(&s->nodes[2]);
+    assert_int_equal(answer_collection_create(&a, s->client, "more", 10000), 0);
+    assert_true(answer_wait(&a, s->client, 60 * SIM_S));
+    assert_int_equal(a.status, 0);
+    answer_fini(&a);
+    story_start(s, 2);
+    for (unsigned round = 0; round < 10; round++) {
+        story_fill(s, "b", 3);
+        story_run_ms(s, 1000);
+    }
+    assert_int_equal(node_stat(&s->nodes[2], STAT_epoch), 1);
+    assert_int_equal(story_repair(s, NULL), 0);
+    assert_int_equal(node_stat(&s->nodes[2], STAT_epoch), node_stat(&s->nodes[0], STAT_epoch));
+    story_expect_verified(s);
+    node_kill(&s->nodes[0]);
+    story_expect_filled(s, s->client, "b", 3);
+    story_end(s);
+}
+
 /* A map of the same epoch with another hash is refused. */
 static void test_other_map_of_the_same_epoch(void **state)
 {
@@ -197,11 +224,9 @@ static void test_malformed_input(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_raised_epoch),
-        cmocka_unit_test(test_same_version_after_restart),
-        cmocka_unit_test(test_other_map_of_the_same_epoch),
-        cmocka_unit_test(test_wrong_cluster),
-        cmocka_unit_test(test_one_version_one_value),
+        cmocka_unit_test(test_raised_epoch),    cmocka_unit_test(test_same_version_after_restart),
+        cmocka_unit_test(test_node_behind),     cmocka_unit_test(test_other_map_of_the_same_epoch),
+        cmocka_unit_test(test_wrong_cluster),   cmocka_unit_test(test_one_version_one_value),
         cmocka_unit_test(test_malformed_input),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
