@@ -30,14 +30,15 @@ static void heap_release(void *memory, void *arg)
     free(memory);
 }
 
-void kho_options_init(struct kho_options *options)
+void kho_options_init_sized(struct kho_options *options, size_t struct_size)
 {
-    *options = (struct kho_options){.struct_size = sizeof *options,
-                                    .deadline_ms = DEADLINE_MS_DEFAULT,
-                                    .unavailable_after_ms = UNAVAILABLE_AFTER_MS_DEFAULT,
-                                    .hedge_ms = HEDGE_MS_DEFAULT,
-                                    .inflight_bytes_max = BYTES_MAX_DEFAULT,
-                                    .holdback_bytes_max = BYTES_MAX_DEFAULT};
+    struct kho_options all = {.struct_size = struct_size,
+                              .deadline_ms = DEADLINE_MS_DEFAULT,
+                              .unavailable_after_ms = UNAVAILABLE_AFTER_MS_DEFAULT,
+                              .hedge_ms = HEDGE_MS_DEFAULT,
+                              .inflight_bytes_max = BYTES_MAX_DEFAULT,
+                              .holdback_bytes_max = BYTES_MAX_DEFAULT};
+    memcpy(options, &all, kho_min(struct_size, sizeof all));
 }
 
 int api_options_take(const struct kho_options *options, struct kho_options *ret_options)

@@ -89,7 +89,8 @@ int store_failed(const struct store *store);
 void store_probe(const struct store *store, uint32_t collection, uint32_t partition,
                  struct key_hash hash, struct wire_probe_answer *ret_answer);
 
-/* Fetches towards the cache what a probe or write of that key will touch, in two steps (index.h). */
+/* Fetches towards the cache what a probe or write of that key will touch, in two steps (index.h).
+ */
 void store_prefetch(const struct store *store, uint32_t collection, uint32_t partition,
                     struct key_hash hash, int step);
 

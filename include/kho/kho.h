@@ -108,13 +108,19 @@ struct kho_options {
     uint64_t inflight_bytes_max;   /* keys and values of calls under way; default 64 MiB */
     uint64_t holdback_bytes_max;   /* values held for lagging replicas after W; default 64 MiB */
     struct kho_heap heap;
-    /* 16 bytes, copied: a seed of another cluster is refused (KHO_ECLUSTER), so that a service whose
-     * addresses went to other nodes doesn't read and write there. NULL: whichever answers first.
-     * kho_cluster tells the id. */
+    /* 16 bytes, copied: a seed of another cluster is refused (KHO_ECLUSTER), so that a service
+     * whose addresses went to other nodes doesn't read and write there. NULL: whichever answers
+     * first. kho_cluster tells the id. */
     const uint8_t *cluster_id;
 };
 
-KHO_API void kho_options_init(struct kho_options *options);
+/* Sets the defaults in the first struct_size bytes, which is what the caller knows of the struct:
+ * an older program goes on with a newer library. */
+KHO_API void kho_options_init_sized(struct kho_options *options, size_t struct_size);
+static inline void kho_options_init(struct kho_options *options)
+{
+    kho_options_init_sized(options, sizeof *options);
+}
 
 /* "1.0.0" */
 KHO_API const char *kho_version_string(void);
