@@ -313,7 +313,9 @@ KHO_API int kho_repair(struct kho *client, const char *collection, kho_repair_cb
                        kho_call_id *ret_call);
 
 /* Makes a collection; separator -1: none; replicas 0: the cluster's. Ends when a majority of the
- * nodes has the new map. KHO_ECOLLECTIONEXISTS. */
+ * nodes has the new map. KHO_ECOLLECTIONEXISTS. KHO_EUNAVAILABLE and KHO_EDEADLINE are no refusal:
+ * the home may have decided already and the collection appear; a second call then says that it
+ * exists. */
 KHO_API int kho_collection_create(struct kho *client, const char *name, int separator,
                                   unsigned replicas, uint32_t deadline_ms, kho_done_cb cb,
                                   void *arg);
