@@ -269,10 +269,13 @@ void check_history(struct history *h)
             break;
         }
         enum check_result result = check_linearizable(ops, count);
-        if (result != CHECK_OK) {
+        if (result == CHECK_GAVE_UP) {
+            /* Too many writes in doubt at once; versions and absences were judged all the same. */
+            sim_trace(h->sim, "the search for an order of key %u gave up", key);
+            h->unjudged++;
+        } else if (result != CHECK_OK) {
             tell(h, ops, count);
-            sim_fail(h->sim, "key %u: no order explains its %zu operations%s", key, count,
-                     result == CHECK_GAVE_UP ? " (the search gave up)" : "");
+            sim_fail(h->sim, "key %u: no order explains its %zu operations", key, count);
         }
     }
     free(ops);

@@ -31,6 +31,7 @@ struct history {
     struct history_op *ops;
     size_t count, room;
     uint32_t keys;
+    uint32_t unjudged; /* searches that gave up */
 };
 
 void history_init(struct history *history, struct sim *sim);
