@@ -97,9 +97,14 @@ static bool reader_reading(const struct client *client, const struct item *item,
 
 void reader_hedge(struct client *client, struct item *item, struct kho_now now)
 {
-    if (item->phase != ITEM_READ || item->have_record)
+    if (item->phase != ITEM_READ)
         return;
-    struct slot *slot = reader_source(client, item, NULL, true, now);
+    /* A record in hand that is older than what others have is none: its source is hedged, too. */
+    struct reader_view view = reader_look(item);
+    bool older = item->have_record && version_compare(item->version, view.highest) < 0;
+    if (item->have_record && !older)
+        return;
+    struct slot *slot = reader_source(client, item, older ? &view.highest : NULL, true, now);
     if (slot != NULL)
         slot_ask(client, slot, SLOT_READ, now);
 }
