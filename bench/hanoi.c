@@ -365,7 +365,7 @@ static void report_phase(struct hanoi *h, const struct phase_figures *f)
     double seconds = f->seconds > 0 ? f->seconds : 1e-9;
     row(h, f->name, "records", (double)f->records, "records");
     row(h, f->name, "rate", (double)f->records / seconds, "records/s");
-    row(h, f->name, "bytes", (double)f->bytes / 1e6 / seconds, "MB/s");
+    row(h, f->name, "bandwidth", (double)f->bytes / 1e6 / seconds, "MB/s");
     for (size_t i = 0; i < LATENCIES; i++)
         row(h, f->name, latencies[i].name,
             (double)histogram_percentile(&f->latency, latencies[i].percent) / 1e6, "ms");
