@@ -173,7 +173,7 @@ struct client {
 static inline void *client_allocate(struct client *client, size_t size)
 {
     if (client->heap.allocate == NULL)
-        return malloc(size);
+        return malloc(size > 0 ? size : 1);
     return client->heap.allocate(size, client->heap.arg);
 }
 static inline void *client_allocate_zeroed(struct client *client, size_t size)

@@ -190,6 +190,7 @@ static struct remote **route_remotes(struct client *client, const struct map *ma
             remotes[i] = client->remotes[old];
             client->remotes[old] = NULL;
         }
+        KHO_ASSERT(remotes[i] != NULL);
         remotes[i]->node = i;
     }
     return remotes;

@@ -502,13 +502,12 @@ void session_received(struct client *client, struct session *session, const uint
 void session_tick(struct client *client, struct session *session, struct kho_now now)
 {
     bool greeting = session->state == SESSION_CONNECTING || session->state == SESSION_HELLO;
+    bool asking = session->state == SESSION_UP && session->way_count > 0;
     if (session->state == SESSION_BACKOFF && session->remote != NULL &&
         now.mono_ns >= session->retry_ns && !client->drained)
         session_connect(client, session, now);
-    else if (greeting && now.mono_ns - session->since_ns >= SESSION_HELLO_NS)
-        session_break(client, session, -ETIMEDOUT, now);
-    else if (session->state == SESSION_UP && session->way_count > 0 &&
-             now.mono_ns - session->asked_ns >= SESSION_SILENCE_NS)
+    else if ((greeting && now.mono_ns - session->since_ns >= SESSION_HELLO_NS) ||
+             (asking && now.mono_ns - session->asked_ns >= SESSION_SILENCE_NS))
         session_break(client, session, -ETIMEDOUT, now);
     if (session->remote == NULL || session->remote->seed)
         return;

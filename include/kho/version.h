@@ -12,7 +12,7 @@
 #define KHO_COUNTER_MAX       ((uint64_t)INT64_MAX)
 #define KHO_COUNTER_TIME_BITS 20
 /* R6: a first-hand counter further than this above the node's time, index and floor is refused. */
-#define KHO_COUNTER_AHEAD_MS (24u * 60 * 60 * 1000)
+#define KHO_COUNTER_AHEAD_MS (UINT64_C(24) * 60 * 60 * 1000)
 
 struct version {
     uint64_t counter;
