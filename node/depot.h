@@ -27,14 +27,17 @@ enum depot_purpose {
     PURPOSE_CLOSE
 };
 
-/* File handles: these two, then one a segment, never used again. */
-enum { DEPOT_FILE_MANIFEST = 0, DEPOT_FILE_MAP = 1, DEPOT_FILE_FIRST = 2 };
+/* File handles: these three, then one a segment slot. */
+enum { DEPOT_FILE_MANIFEST = 0, DEPOT_FILE_MAP = 1, DEPOT_FILE_STRAY = 2, DEPOT_FILE_FIRST = 3 };
+static inline int32_t depot_segment_file(uint32_t slot)
+{
+    return (int32_t)(DEPOT_FILE_FIRST + slot);
+}
 
 struct depot {
     struct shard_options options;
     struct shard_world *world;
     struct manifest manifest;
-    int32_t file_next;
     uint32_t ops;        /* under way */
     bool read_only;      /* R4: a write or sync failed, for good */
     bool folder_failed;  /* so did one of manifest or map: they aren't written again, either */

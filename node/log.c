@@ -587,8 +587,9 @@ static void land(struct log *log, struct commit *c)
 static void seal_segments(struct log *log)
 {
     struct manifest *manifest = &log->depot->manifest;
-    for (uint32_t i = log->current; i-- > 0;) {
-        struct segment *s = manifest_segment(manifest, i);
+    struct segment *s = manifest_segment(manifest, log->current);
+    while (s->older != MANIFEST_NO_SLOT) {
+        s = manifest_segment(manifest, s->older);
         if (s->sealed)
             break;
         if (s->last > log->durable)

@@ -21,7 +21,9 @@ enum {
 
 void maker_init(struct maker *maker, struct depot *depot)
 {
-    *maker = (struct maker){.depot = depot};
+    *maker = (struct maker){
+        .depot = depot,
+    };
 }
 
 static void buffer_release(struct maker *maker)
@@ -65,16 +67,27 @@ void maker_start(struct maker *maker)
 {
     struct depot *depot = maker->depot;
     KHO_ASSERT(!maker_busy(maker) && !maker->made);
-    if (depot->manifest.segments.count >= 1u << 20 ||
-        (maker->buffer = world_allocate(depot->world, SEGMENT_UNIT, depot->options.alignment)) ==
-            NULL)
+    maker->buffer = world_allocate(depot->world, SEGMENT_UNIT, depot->options.alignment);
+    if (maker->buffer == NULL)
         return;
+    if (manifest_take_slot(&depot->manifest, &maker->slot) != 0) {
+        buffer_release(maker);
+        return;
+    }
     memset(maker->buffer, 0, SEGMENT_UNIT);
     maker->id = depot->manifest.next_segment++;
-    maker->file = depot->file_next++;
+    maker->file = depot_segment_file(maker->slot);
     maker->zeroed = 0;
     maker->error = 0;
     push(maker, STEP_OPEN, OP_OPEN);
+}
+
+/* Nothing was made. */
+static void end(struct maker *maker)
+{
+    buffer_release(maker);
+    manifest_free_slot(&maker->depot->manifest, maker->slot);
+    maker->step = STEP_IDLE;
 }
 
 /* Ends an attempt: closes the handle if it was opened, then removes the file. */
@@ -96,8 +109,7 @@ static void abandon(struct maker *maker, int error)
         depot_fail(depot, "making", maker->id, maker->zeroed, error);
     }
     if (step == STEP_OPEN) {
-        buffer_release(maker);
-        maker->step = STEP_IDLE;
+        end(maker);
         return;
     }
     push(maker, STEP_CLOSE, OP_CLOSE_FILE);
@@ -121,8 +133,7 @@ static void step_after_close(struct maker *maker)
         push(maker, STEP_UNLINK, OP_UNLINK);
         return;
     }
-    buffer_release(maker);
-    maker->step = STEP_IDLE;
+    end(maker);
 }
 
 bool maker_completed(struct maker *maker, struct op *op, struct kho_now now,

@@ -12,12 +12,12 @@ struct maker {
     struct depot *depot;
     uint8_t step; /* 0: idle */
     uint64_t id;
+    uint32_t slot; /* taken for it */
     int32_t file;
     uint64_t zeroed;
     int error;
     bool stopping;
     bool made;           /* in the manifest, which isn't durable yet */
-    uint32_t slot;       /* then */
     uint64_t generation; /* of the manifest that will name it */
     uint8_t *buffer;     /* 1 MiB of zeros, while needed */
     struct op op;

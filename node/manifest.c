@@ -4,11 +4,12 @@
  * is durable. Decoding trusts nothing: all counts are checked against the length first. */
 #include "manifest.h"
 
+#include "place.h"
 #include "store.h"
 
 #include <errno.h>
 
-enum { AT_CHECKED = 32, AT_RESERVED = 132 };
+enum { AT_CHECKED = 32, AT_BASE_CHECKSUM = 144, AT_RESERVED = 160 };
 
 static uint32_t bitmap_bytes(uint32_t partitions)
 {
@@ -49,7 +50,11 @@ static void list_fini(struct shard_world *world, struct list *list, size_t item)
 
 void manifest_init(struct manifest *manifest, struct shard_world *world)
 {
-    *manifest = (struct manifest){.world = world, .next_segment = 1, .next_episode = 1};
+    *manifest = (struct manifest){.world = world,
+                                  .next_segment = 1,
+                                  .next_episode = 1,
+                                  .oldest = MANIFEST_NO_SLOT,
+                                  .newest = MANIFEST_NO_SLOT};
 }
 
 void manifest_fini(struct manifest *manifest)
@@ -63,6 +68,7 @@ void manifest_fini(struct manifest *manifest)
     list_fini(world, &manifest->segments, sizeof(struct segment));
     list_fini(world, &manifest->episodes, sizeof(struct episode));
     list_fini(world, &manifest->damages, sizeof(struct damage));
+    list_fini(world, &manifest->retired, sizeof(uint64_t));
     world_release(world, manifest->floors, manifest->partitions * sizeof(struct floor));
     manifest->floors = NULL;
 }
@@ -79,14 +85,126 @@ int manifest_set_partitions(struct manifest *manifest, uint32_t partitions)
     return 0;
 }
 
-int manifest_add_segment(struct manifest *manifest, const struct segment *segment)
+/* --- Segments --------------------------------------------------------------------------------- */
+
+int manifest_take_slot(struct manifest *manifest, uint32_t *ret_slot)
 {
-    struct segment *added = list_add(manifest->world, &manifest->segments, sizeof *added);
-    if (added == NULL)
+    uint32_t slot = 0, count = manifest->segments.count;
+    while (slot < count && manifest_segment(manifest, slot)->state != SEGMENT_FREE)
+        slot++;
+    if (slot >= PLACE_SLOTS_MAX)
+        return -ENOSPC;
+    if (slot == count &&
+        list_add(manifest->world, &manifest->segments, sizeof(struct segment)) == NULL)
         return -ENOMEM;
-    *added = *segment;
+    *manifest_segment(manifest, slot) = (struct segment){.state = SEGMENT_MADE, .file = -1};
+    *ret_slot = slot;
     return 0;
 }
+
+void manifest_list(struct manifest *manifest, uint32_t slot, const struct segment *segment)
+{
+    uint32_t newest = manifest->newest;
+    struct segment *listed = manifest_segment(manifest, slot);
+    KHO_ASSERT(listed->state == SEGMENT_MADE);
+    *listed = *segment;
+    listed->state = SEGMENT_LISTED;
+    listed->older = newest;
+    listed->newer = MANIFEST_NO_SLOT;
+    if (newest == MANIFEST_NO_SLOT) {
+        manifest->oldest = slot;
+    } else {
+        KHO_ASSERT(manifest_segment(manifest, newest)->id < segment->id);
+        manifest_segment(manifest, newest)->newer = slot;
+    }
+    manifest->newest = slot;
+    manifest->listed++;
+}
+
+int manifest_add_segment(struct manifest *manifest, const struct segment *segment)
+{
+    uint32_t slot;
+    int error = manifest_take_slot(manifest, &slot);
+    if (error == 0)
+        manifest_list(manifest, slot, segment);
+    return error;
+}
+
+static void unlist(struct manifest *manifest, struct segment *segment)
+{
+    if (segment->older == MANIFEST_NO_SLOT) {
+        manifest->oldest = segment->newer;
+        manifest->base = segment->last;
+        manifest->base_checksum = segment->last_checksum;
+    } else {
+        struct segment *older = manifest_segment(manifest, segment->older);
+        KHO_ASSERT(older->sealed && older->last <= segment->last);
+        older->newer = segment->newer;
+        older->last = segment->last;
+        older->last_checksum = segment->last_checksum;
+    }
+    if (segment->newer == MANIFEST_NO_SLOT)
+        manifest->newest = segment->older;
+    else
+        manifest_segment(manifest, segment->newer)->older = segment->older;
+    manifest->listed--;
+}
+
+static void damages_drop(struct manifest *manifest, uint64_t segment)
+{
+    struct damage *damages = manifest->damages.items;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < manifest->damages.count; i++)
+        if (damages[i].segment != segment)
+            damages[kept++] = damages[i];
+    manifest->damages.count = kept;
+}
+
+int manifest_retire(struct manifest *manifest, uint32_t slot)
+{
+    struct segment *segment = manifest_segment(manifest, slot);
+    KHO_ASSERT(segment->state == SEGMENT_LISTED && segment->sealed);
+    uint64_t *added = list_add(manifest->world, &manifest->retired, sizeof *added);
+    if (added == NULL)
+        return -ENOMEM;
+    *added = segment->id;
+    unlist(manifest, segment);
+    damages_drop(manifest, segment->id);
+    segment->state = SEGMENT_RETIRED;
+    return 0;
+}
+
+/* Where the id is among the retired ones, or their count. */
+static uint32_t retired_find(const struct manifest *manifest, uint64_t id)
+{
+    const uint64_t *ids = manifest->retired.items;
+    uint32_t i = 0;
+    while (i < manifest->retired.count && ids[i] != id)
+        i++;
+    return i;
+}
+
+bool manifest_is_retired(const struct manifest *manifest, uint64_t id)
+{
+    return retired_find(manifest, id) < manifest->retired.count;
+}
+
+void manifest_retired_gone(struct manifest *manifest, uint64_t id)
+{
+    uint64_t *ids = manifest->retired.items;
+    uint32_t at = retired_find(manifest, id);
+    KHO_ASSERT(at < manifest->retired.count);
+    ids[at] = ids[--manifest->retired.count];
+}
+
+void manifest_free_slot(struct manifest *manifest, uint32_t slot)
+{
+    struct segment *segment = manifest_segment(manifest, slot);
+    KHO_ASSERT(segment->state == SEGMENT_RETIRED || segment->state == SEGMENT_MADE);
+    *segment = (struct segment){.state = SEGMENT_FREE, .file = -1};
+}
+
+/* --- Damage ----------------------------------------------------------------------------------- */
 
 bool manifest_damage_known(const struct manifest *manifest, uint64_t segment, uint64_t offset,
                            uint64_t length)
@@ -231,10 +349,11 @@ static uint32_t floors_set(const struct manifest *manifest)
 
 size_t manifest_length(const struct manifest *manifest)
 {
-    return MANIFEST_HEAD + (size_t)manifest->segments.count * MANIFEST_SEGMENT +
+    return MANIFEST_HEAD + (size_t)manifest->listed * MANIFEST_SEGMENT +
            (size_t)manifest->episodes.count * episode_bytes(manifest->partitions) +
            (size_t)manifest->damages.count * MANIFEST_DAMAGE +
-           (size_t)floors_set(manifest) * MANIFEST_FLOOR;
+           (size_t)floors_set(manifest) * MANIFEST_FLOOR +
+           (size_t)manifest->retired.count * MANIFEST_RETIRED;
 }
 
 static struct kho_id manifest_checksum(const uint8_t *bytes, size_t length)
@@ -250,8 +369,9 @@ static struct kho_id manifest_checksum(const uint8_t *bytes, size_t length)
 
 static uint8_t *encode_lists(const struct manifest *manifest, uint8_t *p)
 {
-    for (uint32_t i = 0; i < manifest->segments.count; i++, p += MANIFEST_SEGMENT) {
-        const struct segment *s = manifest_segment(manifest, i);
+    const struct segment *s;
+    for (uint32_t i = manifest->oldest; i != MANIFEST_NO_SLOT; i = s->newer) {
+        s = manifest_segment(manifest, i);
         kho_store64(p, s->id);
         kho_store64(p + 8, s->size);
         kho_store32(p + 16, s->alignment);
@@ -261,6 +381,7 @@ static uint8_t *encode_lists(const struct manifest *manifest, uint8_t *p)
             kho_store64(p + 32, s->last);
             memcpy(p + 48, s->last_checksum.bytes, 16);
         }
+        p += MANIFEST_SEGMENT;
     }
     for (uint32_t i = 0; i < manifest->episodes.count; i++) {
         const struct episode *e = manifest_episode(manifest, i);
@@ -288,6 +409,8 @@ static uint8_t *encode_lists(const struct manifest *manifest, uint8_t *p)
         kho_store64(p + 16, f->drops);
         p += MANIFEST_FLOOR;
     }
+    for (uint32_t i = 0; i < manifest->retired.count; i++, p += MANIFEST_RETIRED)
+        kho_store64(p, ((const uint64_t *)manifest->retired.items)[i]);
     return p;
 }
 
@@ -309,10 +432,13 @@ void manifest_encode(const struct manifest *m, uint8_t *to)
     kho_store64(to + 96, m->next_episode);
     kho_store64(to + 104, m->readmitted);
     kho_store32(to + 112, m->partitions);
-    kho_store32(to + 116, m->segments.count);
+    kho_store32(to + 116, m->listed);
     kho_store32(to + 120, m->episodes.count);
     kho_store32(to + 124, m->damages.count);
     kho_store32(to + 128, floors_set(m));
+    kho_store32(to + 132, m->retired.count);
+    kho_store64(to + 136, m->base);
+    memcpy(to + AT_BASE_CHECKSUM, m->base_checksum.bytes, 16);
     uint8_t *end = encode_lists(m, to + MANIFEST_HEAD);
     KHO_ASSERT((size_t)(end - to) == length);
     struct kho_id checksum = manifest_checksum(to, length);
@@ -374,8 +500,22 @@ static int decode_episodes(struct manifest *manifest, const uint8_t **p, uint32_
     return 0;
 }
 
+static int decode_retired(struct manifest *manifest, const uint8_t *p, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++, p += MANIFEST_RETIRED) {
+        uint64_t id = kho_load64(p);
+        if (id == 0 || id >= manifest->next_segment || manifest_is_retired(manifest, id))
+            return KHO_EMALFORMED;
+        uint64_t *added = list_add(manifest->world, &manifest->retired, sizeof *added);
+        if (added == NULL)
+            return -ENOMEM;
+        *added = id;
+    }
+    return 0;
+}
+
 static int decode_rest(struct manifest *manifest, const uint8_t *p, uint32_t damages,
-                       uint32_t floors)
+                       uint32_t floors, uint32_t retired)
 {
     for (uint32_t i = 0; i < damages; i++, p += MANIFEST_DAMAGE) {
         struct damage d = {
@@ -397,7 +537,7 @@ static int decode_rest(struct manifest *manifest, const uint8_t *p, uint32_t dam
         manifest->floors[partition] =
             (struct floor){.floor = kho_load64(p + 8), .drops = kho_load64(p + 16)};
     }
-    return 0;
+    return decode_retired(manifest, p, retired);
 }
 
 int manifest_decode(struct manifest *m, const uint8_t *from, size_t available)
@@ -423,15 +563,18 @@ int manifest_decode(struct manifest *m, const uint8_t *from, size_t available)
     m->readmitted = kho_load64(from + 104);
     uint32_t partitions = kho_load32(from + 112), segments = kho_load32(from + 116);
     uint32_t episodes = kho_load32(from + 120), damages = kho_load32(from + 124);
-    uint32_t floors = kho_load32(from + 128);
+    uint32_t floors = kho_load32(from + 128), retired = kho_load32(from + 132);
+    m->base = kho_load64(from + 136);
+    memcpy(m->base_checksum.bytes, from + AT_BASE_CHECKSUM, 16);
     uint64_t wanted = MANIFEST_HEAD + (uint64_t)segments * MANIFEST_SEGMENT +
                       (uint64_t)episodes * episode_bytes(partitions) +
-                      (uint64_t)damages * MANIFEST_DAMAGE + (uint64_t)floors * MANIFEST_FLOOR;
+                      (uint64_t)damages * MANIFEST_DAMAGE + (uint64_t)floors * MANIFEST_FLOOR +
+                      (uint64_t)retired * MANIFEST_RETIRED;
     if (partitions > KHO_PARTITIONS_MAX || wanted != length || m->shard_count == 0 ||
         episodes > MANIFEST_EPISODES_MAX || damages > MANIFEST_DAMAGES_MAX ||
         !all_zero(from + AT_RESERVED, MANIFEST_HEAD - AT_RESERVED) ||
         (partitions == 0) != kho_id_is_zero(&m->identity.cluster) ||
-        (partitions == 0 && segments + episodes + damages + floors > 0))
+        (partitions == 0 && segments + episodes + damages + floors + retired > 0))
         return KHO_EMALFORMED;
     int error = partitions > 0 ? manifest_set_partitions(m, partitions) : 0;
     const uint8_t *p = from + MANIFEST_HEAD;
@@ -439,5 +582,5 @@ int manifest_decode(struct manifest *m, const uint8_t *from, size_t available)
         error = decode_segments(m, &p, segments);
     if (error == 0)
         error = decode_episodes(m, &p, episodes);
-    return error != 0 ? error : decode_rest(m, p, damages, floors);
+    return error != 0 ? error : decode_rest(m, p, damages, floors, retired);
 }

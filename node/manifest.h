@@ -1,13 +1,14 @@
 /* manifest.h: what a shard knows about its folder besides the log: which segments are live, which
  * damage is known, which episodes are open. A small file that is replaced whole (replace.c).
  *
- * File "manifest": head, then segments, episodes, damage, floors, then zeros up to the alignment.
+ * File "manifest": head, then segments, episodes, damage, floors, retired, then zeros up to the
+ * alignment.
  * Head (192)
  *   off len field
  *     0   4 magic "khoN"
  *     4   2 format       1
  *     6   2 least_reader 1
- *     8   8 length       of all that counts: head and the four lists
+ *     8   8 length       of all that counts: head and the five lists
  *    16  16 checksum     XXH3-128, canonical order, of the bytes from 32 to `length`, seeded with
  *                        the XXH3-64 of the 16 bytes before
  *    32  16 cluster      zero: no map came yet
@@ -24,7 +25,11 @@
  *   120   4 episodes
  *   124   4 damages
  *   128   4 floors
- *   132  60 reserved, 0
+ *   132   4 retired
+ *   136   8 base         the sequence up to which segments account that are retired and older than
+ *                        all listed ones; from 0
+ *   144  16 base_checksum  of the last whole commit's head up to there: the first predecessor
+ *   160  32 reserved, 0
  * Segment (64), by rising id
  *     0   8 id
  *     8   8 size         of the file
@@ -33,7 +38,8 @@
  *    21   3 reserved
  *    24   8 end          of the commits
  *    32   8 last         the sequence up to which this segment and those before account for; what
- *                        was lost or dropped at its end is included
+ *                        was lost or dropped at its end is included, and so are the retired
+ *                        segments between this one and the next
  *    40   8 reserved
  *    48  16 last_checksum  of the last whole commit's head up to here: the next predecessor
  * Episode (32 + P / 8, rounded up to 8)
@@ -55,9 +61,12 @@
  *     4   4 reserved
  *     8   8 floor        highest counter of a tombstone dropped (R7)
  *    16   8 drops
+ * Retired (8): the id of a segment that isn't listed any more since nothing in it is wanted, while
+ * its file may still be there: it goes at the next start
  *
- * The segment table of this run lives here, too: its persisted part and what only this run knows.
- */
+ * The segment table of this run lives here, too: its persisted part and what only this run knows. A
+ * segment's slot in it is what places name (place.h). Ids rise for ever, slots are used again: once
+ * a segment has retired and nothing names its slot. */
 #ifndef KHO_NODE_MANIFEST_H
 #define KHO_NODE_MANIFEST_H
 
@@ -74,12 +83,21 @@ enum {
     MANIFEST_EPISODE = 32,
     MANIFEST_DAMAGE = 40,
     MANIFEST_FLOOR = 24,
+    MANIFEST_RETIRED = 8,
     MANIFEST_EPISODES_MAX = 1024,
     MANIFEST_DAMAGES_MAX = 1 << 16
 };
 #define MANIFEST_MAGIC      0x4E6F686Bu /* "khoN" */
 #define MANIFEST_LENGTH_MAX (128u << 20)
 #define DAMAGE_TO_END       UINT64_MAX
+#define MANIFEST_NO_SLOT    UINT32_MAX
+
+enum segment_state {
+    SEGMENT_FREE,   /* the slot has no segment */
+    SEGMENT_MADE,   /* its file is being made */
+    SEGMENT_LISTED, /* in the manifest */
+    SEGMENT_RETIRED /* not any more: reads that began before may still name the slot */
+};
 
 struct segment {
     uint64_t id;
@@ -90,6 +108,8 @@ struct segment {
     uint64_t last;
     struct kho_id last_checksum;
     /* Of this run only. */
+    uint8_t state;         /* enum segment_state */
+    uint32_t older, newer; /* neighbours among the listed ones, by id; MANIFEST_NO_SLOT: none */
     int32_t file;
     bool open;        /* the file can be read */
     bool touched;     /* recovery found other bytes than zeros behind its head */
@@ -133,9 +153,13 @@ struct manifest {
     uint32_t shard_count;
     uint64_t generation, durable, next_segment, next_episode, readmitted;
     uint32_t partitions;
-    struct list segments; /* struct segment, the slot is the position */
+    struct list segments;            /* struct segment, the slot is the position */
+    uint32_t oldest, newest, listed; /* of the listed ones: slots, and how many there are */
+    uint64_t base;
+    struct kho_id base_checksum;
     struct list episodes; /* struct episode */
     struct list damages;  /* struct damage, in order of finding */
+    struct list retired;  /* uint64_t, ids */
     struct floor *floors; /* one a partition once `partitions` is known */
     uint32_t hiding;      /* open episodes that hide (manifest_hides) */
 };
@@ -167,8 +191,22 @@ static inline struct damage *manifest_damage(const struct manifest *manifest, ui
     KHO_ASSERT(i < manifest->damages.count);
     return (struct damage *)manifest->damages.items + i;
 }
-/* -ENOMEM. Pointers to segments are void afterwards: the table may have moved. */
+/* A free slot for a segment that is being made. -ENOMEM; -ENOSPC: places name no more slots.
+ * Pointers to segments are void afterwards: the table may have moved. */
+int manifest_take_slot(struct manifest *manifest, uint32_t *ret_slot);
+/* Lists a segment, whose id is higher than all before, in a slot that was taken for it. */
+void manifest_list(struct manifest *manifest, uint32_t slot, const struct segment *segment);
+/* Both. */
 int manifest_add_segment(struct manifest *manifest, const struct segment *segment);
+/* Takes a sealed segment in which nothing is wanted off the list, its damages too; the one before
+ * it accounts for its sequences from now on, so that the log has no gap. Its slot stays taken until
+ * manifest_free_slot(). -ENOMEM, and nothing happened. */
+int manifest_retire(struct manifest *manifest, uint32_t slot);
+bool manifest_is_retired(const struct manifest *manifest, uint64_t id);
+/* The file of a retired segment is gone for good. */
+void manifest_retired_gone(struct manifest *manifest, uint64_t id);
+/* Nothing names the slot of a retired segment any more, or none was made in it. */
+void manifest_free_slot(struct manifest *manifest, uint32_t slot);
 /* True if [offset, offset + length) of the segment lies within known damage. */
 bool manifest_damage_known(const struct manifest *manifest, uint64_t segment, uint64_t offset,
                            uint64_t length);

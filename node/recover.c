@@ -5,9 +5,9 @@
  *     temporary   unlinks every *.new: what wasn't renamed was never used
  *     manifest    open, read, close, check that it is this folder's
  *     map         the same
- *     strays      segments that the manifest doesn't list: never used, so they hold zeros and go;
- * one that holds something stays and is named in an event segments    open each; sync those that
- * weren't sealed folder      sync scan        scan.c
+ *     strays      segments that the manifest doesn't list: retired ones go; others were never used,
+ *                 so they hold zeros and go; one that holds something stays and is named in an
+ * event segments    open each; sync those that weren't sealed folder      sync scan        scan.c
  *
  * A folder without any file is fresh and ready with nothing. A manifest that is damaged, missing
  * beside other files, or of another folder ends the start: what the shard may have lost can't be
@@ -267,6 +267,7 @@ static int stray_step(struct recover *recover, const struct file_found *found)
             return push(recover, OP_UNLINK, found->name, -1, STEP_UNLINK);
         break;
     default:
+        recover->unlink_failed |= result < 0;
         return 0;
     }
     world_event(depot->world, EVENT_WARNING,
@@ -289,11 +290,13 @@ static int phase_strays(struct recover *recover, bool completed)
         const struct file_found *f = &recover->files[recover->at];
         if (f->name.temporary || f->name.kind != FILE_SEGMENT || listed(recover, f->name.id))
             continue;
+        if (manifest_is_retired(&depot->manifest, f->name.id))
+            return push(recover, OP_UNLINK, f->name, -1, STEP_UNLINK);
         depot->manifest.next_segment = kho_max(depot->manifest.next_segment, f->name.id + 1);
         int error = buffer_make(recover, WINDOW_READ);
         if (error != 0)
             return give_up(recover, "reading the folder", error, "raise the node's memory");
-        return push(recover, OP_OPEN, f->name, depot->file_next++, STEP_OPEN);
+        return push(recover, OP_OPEN, f->name, DEPOT_FILE_STRAY, STEP_OPEN);
     }
     buffer_release(recover);
     return phase_begin(recover, PHASE_SEGMENTS);
@@ -337,10 +340,17 @@ static int phase_segments(struct recover *recover, bool completed)
     if (recover->at < manifest->segments.count) {
         struct segment *s = manifest_segment(manifest, (uint32_t)recover->at);
         struct file_name name = {.kind = FILE_SEGMENT, .id = s->id};
-        s->file = recover->depot->file_next++;
+        s->file = depot_segment_file((uint32_t)recover->at);
         return push(recover, OP_OPEN, name, s->file, STEP_OPEN);
     }
     return phase_begin(recover, PHASE_FOLDER);
+}
+
+/* The files of retired segments are gone for good. */
+static void retired_gone(struct depot *depot)
+{
+    depot->manifest_dirty |= depot->manifest.retired.count > 0;
+    depot->manifest.retired.count = 0;
 }
 
 static int phase_folder(struct recover *recover, bool completed, struct kho_now now)
@@ -350,6 +360,8 @@ static int phase_folder(struct recover *recover, bool completed, struct kho_now 
     if (recover->op.result < 0)
         return give_up(recover, "the folder can't be synced", recover->op.result,
                        "mend the disk; if it can't be mended, make the folder anew and readmit it");
+    if (!recover->unlink_failed)
+        retired_gone(recover->depot);
     scan_start(&recover->scan, now);
     return phase_begin(recover, PHASE_SCAN);
 }

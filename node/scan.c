@@ -46,7 +46,7 @@ void scan_start(struct scan *scan, struct kho_now now)
 {
     scan->now = now;
     scan->surveying = true;
-    scan->durable = scan->depot->manifest.durable;
+    scan->durable = kho_max(scan->depot->manifest.durable, scan->depot->manifest.base);
     for (uint32_t i = 0; i < slot_count(scan); i++) {
         const struct segment *s = slot_segment(scan, i);
         if (s->sealed)
@@ -521,7 +521,8 @@ int scan_run(struct scan *scan, struct kho_now now)
             scan->surveying = false;
             scan->slot = 0;
             scan->begun = false;
-            scan->expected = 1;
+            scan->expected = scan->depot->manifest.base + 1;
+            scan->predecessor = scan->depot->manifest.base_checksum;
             state = 0;
         } else {
             state = scan_finish(scan);

@@ -29,7 +29,6 @@ int store_create(const struct shard_options *options, struct shard_world *world,
     struct depot *depot = &store->depot;
     depot->options = *options;
     depot->world = world;
-    depot->file_next = DEPOT_FILE_FIRST;
     depot->disk_free = UINT64_MAX;
     depot->self = -1;
     manifest_init(&depot->manifest, world);
@@ -169,7 +168,7 @@ static void ready(struct store *store, struct kho_now now)
                 "shard %u is ready: %llu records in %u segments, durable to sequence %llu, read in "
                 "%llu ms",
                 store->depot.options.shard, (unsigned long long)totals.count,
-                store->depot.manifest.segments.count, (unsigned long long)store->log.durable,
+                store->depot.manifest.listed, (unsigned long long)store->log.durable,
                 (unsigned long long)store->recovery_ms);
 }
 
@@ -315,12 +314,8 @@ static void segment_made(struct store *store, const struct segment *segment, str
     struct depot *depot = &store->depot;
     store->space_ns = now.mono_ns;
     depot->space_told = false;
-    if (manifest_add_segment(&depot->manifest, segment) != 0) {
-        depot_fail(depot, "listing", segment->id, 0, -ENOMEM);
-        return;
-    }
+    manifest_list(&depot->manifest, store->maker.slot, segment);
     store->maker.made = true;
-    store->maker.slot = depot->manifest.segments.count - 1;
     store->maker.generation = depot->manifest.generation + 1;
     depot->manifest_dirty = true;
 }

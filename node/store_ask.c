@@ -147,11 +147,11 @@ void store_stats(const struct store *store, uint64_t *stats)
     stats[STAT_records] += totals.count;
     stats[STAT_tombstones] += totals.tombstones;
     stats[STAT_value_bytes] += totals.bytes;
-    stats[STAT_segments] += manifest->segments.count;
-    for (uint32_t i = 0; i < manifest->segments.count; i++) {
-        const struct segment *s = manifest_segment(manifest, i);
-        bool current = i == store->log.current;
-        stats[STAT_segment_bytes] += current ? store->log.position : s->end;
+    stats[STAT_segments] += manifest->listed;
+    const struct segment *s;
+    for (uint32_t i = manifest->oldest; i != MANIFEST_NO_SLOT; i = s->newer) {
+        s = manifest_segment(manifest, i);
+        stats[STAT_segment_bytes] += i == store->log.current ? store->log.position : s->end;
     }
     stats[STAT_commits] += store->log.commits_landed;
     stats[STAT_commit_bytes] += store->log.bytes_landed;

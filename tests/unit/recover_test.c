@@ -70,6 +70,8 @@ static void manifest_fill(struct manifest *m)
         .segment = 1, .offset = 4096, .length = 192, .episode = e->id, .found_ms = 8};
     manifest_add_damage(m, &damage);
     m->floors[4] = (struct floor){.floor = 44, .drops = 2};
+    m->base = 3;
+    m->base_checksum = (struct kho_id){{7, 7}};
 }
 
 /* All that the manifest holds comes back, and every flipped byte of it is noticed. */
@@ -110,6 +112,128 @@ static void manifest_bytes(void **state)
     }
     manifest_fini(&m);
     assert_int_equal(world.memory_bytes, 0);
+}
+
+/* A segment that retires leaves no gap in the log: the one before it accounts for its sequences, or
+ * the manifest itself. Slots are used again once they are free, ids never. */
+static void manifest_retires(void **state)
+{
+    struct shard_world world;
+    struct manifest m, read;
+    uint8_t bytes[4096];
+    (void)state;
+    world_init(&world, 1u << 20, 1);
+    manifest_init(&m, &world);
+    m.next_segment = 10;
+    m.shard_count = 1;
+    m.identity.cluster = (struct kho_id){{1}};
+    assert_int_equal(manifest_set_partitions(&m, 16), 0);
+    for (uint64_t i = 1; i <= 4; i++) {
+        struct segment s = {.id = i,
+                            .size = 4u << 20,
+                            .alignment = 4096,
+                            .sealed = true,
+                            .end = 8192,
+                            .last = i * 10,
+                            .last_checksum = {{(uint8_t)i}}};
+        struct damage damage = {.segment = i, .offset = 4096, .length = 192};
+        assert_int_equal(manifest_add_segment(&m, &s), 0);
+        manifest_add_damage(&m, &damage);
+    }
+    assert_int_equal(manifest_retire(&m, 1), 0);
+    assert_int_equal(manifest_segment(&m, 0)->last, 20);
+    assert_int_equal(manifest_segment(&m, 0)->last_checksum.bytes[0], 2);
+    assert_int_equal(m.damages.count, 3);
+    assert_int_equal(manifest_retire(&m, 0), 0);
+    assert_int_equal(m.base, 20);
+    assert_int_equal(m.base_checksum.bytes[0], 2);
+    assert_int_equal(manifest_retire(&m, 3), 0);
+    assert_int_equal(manifest_segment(&m, 2)->last, 40);
+    assert_int_equal(m.newest, 2);
+    manifest_free_slot(&m, 1);
+    manifest_retired_gone(&m, 2);
+    struct segment next = {.id = 7, .size = 4u << 20, .alignment = 4096};
+    uint32_t slot;
+    assert_int_equal(manifest_take_slot(&m, &slot), 0);
+    assert_int_equal(slot, 1);
+    manifest_list(&m, slot, &next);
+    assert_int_equal(m.listed, 2);
+    size_t length = manifest_length(&m);
+    manifest_encode(&m, bytes);
+    manifest_init(&read, &world);
+    assert_int_equal(manifest_decode(&read, bytes, length), 0);
+    assert_int_equal(read.listed, 2);
+    assert_int_equal(manifest_segment(&read, 0)->id, 3);
+    assert_int_equal(manifest_segment(&read, 1)->id, 7);
+    assert_true(manifest_is_retired(&read, 1));
+    assert_false(manifest_is_retired(&read, 2));
+    assert_true(manifest_is_retired(&read, 4));
+    manifest_fini(&read);
+    manifest_fini(&m);
+}
+
+/* Takes segments off the stopped shard's list, as if all in them had been copied. */
+static void retire(struct rig *rig, const uint64_t *ids, size_t count)
+{
+    struct memory_file *file = memory_disk_file(&rig->disk, FILE_MANIFEST, 0);
+    struct shard_world world;
+    struct manifest m;
+    uint8_t bytes[4096] = {0};
+    world_init(&world, 1u << 20, 1);
+    manifest_init(&m, &world);
+    assert_int_equal(manifest_decode(&m, file->data, file->size), 0);
+    for (size_t i = 0; i < count; i++)
+        for (uint32_t slot = 0; slot < m.segments.count; slot++)
+            if (manifest_segment(&m, slot)->id == ids[i])
+                assert_int_equal(manifest_retire(&m, slot), 0);
+    assert_int_equal(m.retired.count, count);
+    assert_true(manifest_length(&m) <= file->size);
+    manifest_encode(&m, bytes);
+    memory_disk_fill(file, 0, file->size, 0);
+    memcpy(file->data, bytes, manifest_length(&m));
+    memcpy(file->stable, bytes, manifest_length(&m));
+    manifest_fini(&m);
+}
+
+/* Segments that the manifest retired are no damage, at the log's begin, within it, or at its end:
+ * their files go at the start, what the others hold is there, and the log goes on. */
+static void retired(void **state)
+{
+    static const uint64_t sets[][3] = {{1}, {2, 3}, {1, 3}, {1, 2, 3}};
+    static const size_t counts[] = {1, 2, 2, 3};
+    struct rig *rig = *state;
+    for (size_t i = 0; i < KHO_COUNT_OF(counts); i++) {
+        uint64_t stats[STAT_COUNT] = {0};
+        uint32_t there = 0;
+        rig_fini(rig);
+        rig_init(rig);
+        rig->options.segment_bytes = 1u << 20;
+        rig_ready(rig);
+        for (uint32_t k = 0; k < 90; k++) {
+            put(rig, k, 40000);
+            rig_run(rig);
+        }
+        rig_stop(rig);
+        retire(rig, sets[i], counts[i]);
+        rig_kill(rig);
+        assert_int_equal(store_phase(rig->store), STORE_READY);
+        assert_int_equal(store_episodes(rig->store, NULL, 0), 0);
+        store_stats(rig->store, stats);
+        assert_int_equal(stats[STAT_damaged_blocks], 0);
+        for (size_t k = 0; k < counts[i]; k++)
+            assert_null(memory_disk_file(&rig->disk, FILE_SEGMENT, sets[i][k]));
+        for (uint32_t k = 0; k < 90; k++)
+            there += check(rig, k, 40000) == 0;
+        assert_int_equal(there, stats[STAT_records]);
+        assert_true(there > 0 && there < 90);
+        put_commits(rig, 100, 5);
+        rig_crash(rig);
+        assert_int_equal(store_episodes(rig->store, NULL, 0), 0);
+        for (uint32_t k = 100; k < 105; k++)
+            assert_int_equal(check(rig, k, 100), 0);
+        rig_crash(rig);
+        assert_int_equal(store_episodes(rig->store, NULL, 0), 0);
+    }
 }
 
 /* How much of a commit under way reached the disk before the power went. */
@@ -363,6 +487,8 @@ int main(void)
 #define RECOVER_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(manifest_bytes),
+        cmocka_unit_test(manifest_retires),
+        RECOVER_TEST(retired),
         RECOVER_TEST(several_in_flight),
         RECOVER_TEST(zeroed_commit),
         RECOVER_TEST(damage_below_mark),
