@@ -10,6 +10,7 @@
  * before anything is taken), and a failed write (R4: nothing lands from there on). */
 #include "log.h"
 
+#include "footer.h"
 #include "place.h"
 
 #include <assert.h>

@@ -22,7 +22,7 @@ static_assert(COMMIT_HEAD % BLOCK_ALIGN == 0, "the first block follows its commi
 static_assert(BLOCK_BODY_MAX + BLOCK_HEAD + COMMIT_HEAD + (2 << 20) < COMMIT_BYTES_MAX,
               "a commit holds its target and one more record");
 
-static void head_begin(uint8_t *to, uint32_t magic, uint64_t at8, const struct identity *identity)
+void unit_head_begin(uint8_t *to, uint32_t magic, uint64_t at8, const struct identity *identity)
 {
     kho_store32(to, magic);
     kho_store16(to + 4, 1);
@@ -33,8 +33,8 @@ static void head_begin(uint8_t *to, uint32_t magic, uint64_t at8, const struct i
     kho_store32(to + AT_SHARD, identity->shard);
 }
 
-static int head_check(const uint8_t *from, uint32_t magic, size_t checksum_at, uint16_t format,
-                      const struct identity *identity)
+int unit_head_check(const uint8_t *from, uint32_t magic, size_t checksum_at, uint16_t format,
+                    const struct identity *identity)
 {
     if (kho_load32(from) != magic)
         return KHO_EMALFORMED;
@@ -60,7 +60,7 @@ void segment_head_encode(const struct segment_head *head, const struct identity 
 {
     KHO_ASSERT(alignment_valid(head->alignment));
     memset(to, 0, SEGMENT_HEAD);
-    head_begin(to, SEGMENT_MAGIC, head->segment, identity);
+    unit_head_begin(to, SEGMENT_MAGIC, head->segment, identity);
     kho_store32(to + 52, head->alignment);
     kho_store64(to + 56, head->size);
     kho_store64(to + 64, head->created_ms);
@@ -71,7 +71,7 @@ void segment_head_encode(const struct segment_head *head, const struct identity 
 int segment_head_decode(const uint8_t *from, const struct identity *identity,
                         struct segment_head *ret_head)
 {
-    int error = head_check(from, SEGMENT_MAGIC, AT_SEGMENT_CHECKSUM, SEGMENT_FORMAT, identity);
+    int error = unit_head_check(from, SEGMENT_MAGIC, AT_SEGMENT_CHECKSUM, SEGMENT_FORMAT, identity);
     if (error != 0)
         return error;
     struct segment_head h = {
@@ -93,7 +93,7 @@ void commit_head_encode(const struct commit_head *head, const struct identity *i
 {
     KHO_ASSERT(head->length >= COMMIT_HEAD && head->length % SECTOR == 0);
     memset(to, 0, COMMIT_HEAD);
-    head_begin(to, COMMIT_MAGIC, head->sequence, identity);
+    unit_head_begin(to, COMMIT_MAGIC, head->sequence, identity);
     kho_store32(to + 52, head->blocks);
     kho_store64(to + AT_SEGMENT, head->segment);
     kho_store64(to + 64, head->offset);
@@ -113,7 +113,7 @@ void commit_head_encode(const struct commit_head *head, const struct identity *i
 int commit_head_decode(const uint8_t *from, const struct identity *identity,
                        struct commit_head *ret_head, struct kho_id *ret_checksum)
 {
-    int error = head_check(from, COMMIT_MAGIC, AT_COMMIT_CHECKSUM, COMMIT_FORMAT, identity);
+    int error = unit_head_check(from, COMMIT_MAGIC, AT_COMMIT_CHECKSUM, COMMIT_FORMAT, identity);
     if (error != 0)
         return error;
     struct commit_head h = {

@@ -2,8 +2,7 @@
  *
  * A segment is made under a temporary name at its full size, written with zeros, and only then
  * used. Its first 4,096 bytes are its head; commits follow from segment_start() on, each at the
- * next multiple of the alignment; behind the last one the zeros go on. Space for a footer is kept
- * free at the end (see below).
+ * next multiple of the alignment; behind the last one the zeros go on.
  *
  * Segment head (4,096)
  *   off len field
@@ -50,13 +49,9 @@
  * zero_sectors is what tells torn from rotten: the file was zeros before the commit was written, so
  * a commit with more zero sectors than it was written with has sectors that never reached the disk.
  *
- * Footer (reserved: not written yet, recovery scans blocks). At the end of a sealed segment, behind
- * the last commit, aligned: a head of 192 bytes { magic "khoF", format 2, least_reader 2,
- * sequence_first 8, cluster 16, incarnation 16, shard 4, entries 4, segment 8, offset 8,
- * sequence_last 8, data_end 8, 88 reserved, checksum 16 over head and entries }, then 40 bytes a
- * record { collection 4, partition 4, tag_high 8, counter 8 (bit 63: tombstone), writer 4,
- * offset of the block / 64 4, value length 4, tag_low 1, size class 1, 2 reserved }. A segment is
- * full when the next commit and the footer so far would not fit any more. */
+ * Between commits and behind the last one lie footers (footer.h): what a start reads in place of
+ * the commits before them. A segment is full when the next commit and the footer of what has none
+ * yet would not fit any more. */
 #ifndef KHO_NODE_SEGMENT_H
 #define KHO_NODE_SEGMENT_H
 
@@ -69,9 +64,7 @@ enum {
     SECTOR = 512,
     COMMIT_HEAD = 192,
     COMMIT_FORMAT = 1,
-    COMMIT_BYTES_MAX = 20 << 20, /* 1 MiB of blocks, then one more record of any size */
-    FOOTER_HEAD = 192,
-    FOOTER_ENTRY = 40
+    COMMIT_BYTES_MAX = 20 << 20 /* 1 MiB of blocks, then one more record of any size */
 };
 #define SEGMENT_BYTES_MAX (256u << 20)
 #define SEGMENT_MAGIC     0x536F686Bu /* "khoS" */
@@ -104,11 +97,13 @@ static inline uint64_t segment_start(uint32_t alignment)
 {
     return kho_max(SEGMENT_HEAD, alignment);
 }
-/* What has to stay free behind the data for a footer of so many records. */
-static inline uint64_t footer_bytes(uint64_t records, uint32_t alignment)
-{
-    return kho_round_up(FOOTER_HEAD + FOOTER_ENTRY * records, alignment);
-}
+
+/* What the heads of segments, commits and footers have in common: magic, format, 8 bytes of their
+ * own, then whose they are; and the checksum that ends them. */
+void unit_head_begin(uint8_t *to, uint32_t magic, uint64_t at8, const struct identity *identity);
+/* Codes as of block_head_decode. */
+int unit_head_check(const uint8_t *from, uint32_t magic, size_t checksum_at, uint16_t format,
+                    const struct identity *identity);
 
 /* Writes SEGMENT_HEAD bytes. */
 void segment_head_encode(const struct segment_head *head, const struct identity *identity,

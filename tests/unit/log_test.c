@@ -1,6 +1,6 @@
 /* log_test.c: how records become commits: gathered, bounded, never across segments, with room that
  * is promised before it is taken. */
-#include "node/segment.h"
+#include "node/footer.h"
 #include "tests/lib/store_rig.h"
 #include "unit.h"
 
