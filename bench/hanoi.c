@@ -28,7 +28,8 @@ enum {
     LOADS = 3, /* the first phases */
     LATENCIES = 3,
     ADMIN_DEADLINE_MS = 120000,
-    MANY_RECORDS = 1000000
+    MANY_RECORDS = 1000000,
+    LOCAL_NODES = 3
 };
 
 static const struct {
@@ -180,18 +181,6 @@ static bool take_activation(void *owner, uint64_t i, const struct kho_result *re
 
 /* --- Phases ---------------------------------------------------------------------------------- */
 
-/* The nodes' CPU seconds until now. */
-static double cpu_of_nodes(const struct hanoi *h)
-{
-    double sum = 0;
-    for (size_t i = 0; i < h->local.node_count; i++) {
-        struct process_usage usage;
-        if (process_usage(h->local.nodes[i].pid, &usage) == 0)
-            sum += usage.cpu_seconds;
-    }
-    return sum;
-}
-
 static double cpu_of_client(void)
 {
     struct process_usage usage;
@@ -201,13 +190,13 @@ static double cpu_of_client(void)
 static void phase_of(struct hanoi *h, struct phase_plan plan)
 {
     struct phase_figures *f = &h->phases[h->phase_count++];
-    double nodes = cpu_of_nodes(h), client = cpu_of_client();
+    double nodes = local_usage(&h->local).cpu_seconds, client = cpu_of_client();
     plan.owner = h;
     plan.record_max = CITIZEN_NUMBER + CITIZEN_RECORD_MAX;
     plan.batch = h->options->batch;
     plan.inflight = h->options->inflight;
     int error = phase_run(h->client, &h->loop, &plan, &interrupted, f);
-    f->cpu_nodes = cpu_of_nodes(h) - nodes;
+    f->cpu_nodes = local_usage(&h->local).cpu_seconds - nodes;
     f->cpu_client = cpu_of_client() - client;
     if (error == 0)
         error = f->call_error;
@@ -548,6 +537,7 @@ static int prepare(struct hanoi *h)
 int hanoi_run(const struct hanoi_options *options)
 {
     struct hanoi h = {.options = options};
+    char memory[32];
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
     if (prepare(&h) != 0)
         goto out;
@@ -555,8 +545,8 @@ int hanoi_run(const struct hanoi_options *options)
     report_row(&h.report, "scale", options->scale, "");
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
-    if (options->cluster == NULL &&
-        local_up(&h.local, options->dir, h.census.citizens + h.census.eids + h.event_count) != 0)
+    local_memory(memory, h.census.citizens + h.census.eids + h.event_count, 0);
+    if (options->cluster == NULL && local_up(&h.local, options->dir, LOCAL_NODES, memory) != 0)
         h.failures++;
     else
         work(&h);

@@ -42,6 +42,16 @@ void histogram_add(struct histogram *h, uint64_t value, uint64_t times)
         h->max = value;
 }
 
+void histogram_merge(struct histogram *h, const struct histogram *from)
+{
+    for (unsigned i = 0; i < HISTOGRAM_BUCKETS; i++)
+        h->buckets[i] += from->buckets[i];
+    h->count += from->count;
+    h->sum += from->sum;
+    if (from->max > h->max)
+        h->max = from->max;
+}
+
 uint64_t histogram_percentile(const struct histogram *h, double percent)
 {
     uint64_t rank = (uint64_t)ceil((double)h->count * percent / 100), seen = 0;

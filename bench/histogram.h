@@ -21,6 +21,8 @@ struct histogram {
 void histogram_clear(struct histogram *h);
 /* Counts `value` `times` times. */
 void histogram_add(struct histogram *h, uint64_t value, uint64_t times);
+/* Adds what `from` counted. */
+void histogram_merge(struct histogram *h, const struct histogram *from);
 /* The smallest value that at least `percent` % of those counted don't exceed, rounded up to its
  * bucket's end; 0 where there is none. */
 uint64_t histogram_percentile(const struct histogram *h, double percent);

@@ -14,8 +14,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* What a node may use: buffers and cache, and the index of its records with room to grow. */
-enum { MEMORY_MB = 384, MEMORY_PER_RECORD = 64 };
+/* What a node may use: buffers and cache, and the index of its records with room to grow. Its cache
+ * takes an eighth. */
+enum { MEMORY_MB = 384, MEMORY_PER_RECORD = 64, MEMORY_MAX_MB = 4096, CACHE_PART = 8 };
+enum { LOCAL_OPTIONS_MAX = 4 };
 
 /* Beside our own program, else whatever PATH has. */
 static void kho_find(char *path, size_t size)
@@ -51,22 +53,13 @@ static int run(char *const *argv, int out)
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-/* kho local VERB --dir DIR [OPTION [VALUE]] */
-static int local_run(struct local *local, const char *verb, const char *option, const char *value,
-                     int out)
+/* kho local VERB --dir DIR [OPTION…]; `options` ends with NULL. */
+static int local_run(struct local *local, char *verb, char *const *options, int out)
 {
-    char words[5][32] = {"local", "", "--dir", "", ""};
-    snprintf(words[1], sizeof words[1], "%s", verb);
-    snprintf(words[3], sizeof words[3], "%s", option != NULL ? option : "");
-    snprintf(words[4], sizeof words[4], "%s", value != NULL ? value : "");
-    char *argv[] = {local->kho,
-                    words[0],
-                    words[1],
-                    words[2],
-                    local->dir,
-                    option != NULL ? words[3] : NULL,
-                    value != NULL ? words[4] : NULL,
-                    NULL};
+    char words[2][8] = {"local", "--dir"};
+    char *argv[5 + LOCAL_OPTIONS_MAX + 1] = {local->kho, words[0], verb, words[1], local->dir};
+    for (size_t i = 0; i < LOCAL_OPTIONS_MAX && options[i] != NULL; i++)
+        argv[5 + i] = options[i];
     return run(argv, out);
 }
 
@@ -102,7 +95,8 @@ static int local_inquire(struct local *local)
     FILE *file = tmpfile();
     if (file == NULL)
         return -1;
-    if (local_run(local, "status", "--json", NULL, fileno(file)) == 0) {
+    char verb[] = "status", json[] = "--json";
+    if (local_run(local, verb, (char *[]){json, NULL}, fileno(file)) == 0) {
         rewind(file);
         json_t *root = json_loadf(file, 0, &error);
         rc = root != NULL ? status_take(local, root) : -1;
@@ -130,9 +124,19 @@ static int dir_make(struct local *local)
     return 0;
 }
 
-int local_up(struct local *local, const char *dir, uint64_t records)
+char *local_memory(char *to, uint64_t records, uint64_t cached_bytes)
 {
-    char memory[32];
+    uint64_t mb = MEMORY_MB + records * MEMORY_PER_RECORD / 1000000;
+    uint64_t cache = cached_bytes * CACHE_PART / 1000000;
+    if (cache > MEMORY_MAX_MB)
+        cache = MEMORY_MAX_MB;
+    sprintf(to, "%" PRIu64 "M", mb + cache);
+    return to;
+}
+
+int local_up(struct local *local, const char *dir, unsigned nodes, const char *memory)
+{
+    char verb[] = "up", words[4][16] = {"--memory", "", "--nodes", ""};
     *local = (struct local){.node_count = 0};
     kho_find(local->kho, sizeof local->kho);
     if (dir != NULL)
@@ -140,9 +144,9 @@ int local_up(struct local *local, const char *dir, uint64_t records)
     else if (dir_make(local) != 0)
         return -1;
     local->up = true;
-    snprintf(memory, sizeof memory, "%" PRIu64 "M",
-             MEMORY_MB + records * MEMORY_PER_RECORD / 1000000);
-    int rc = local_run(local, "up", "--memory", memory, -1);
+    snprintf(words[1], sizeof words[1], "%s", memory);
+    snprintf(words[3], sizeof words[3], "%u", nodes);
+    int rc = local_run(local, verb, (char *[]){words[0], words[1], words[2], words[3], NULL}, -1);
     if (rc != 0)
         fprintf(stderr, "kho-bench: '%s local up --dir %s' ended with code %d\n", local->kho,
                 local->dir, rc);
@@ -153,12 +157,26 @@ int local_up(struct local *local, const char *dir, uint64_t records)
     return rc == 0 ? 0 : -1;
 }
 
+struct process_usage local_usage(const struct local *local)
+{
+    struct process_usage sum = {.cpu_seconds = 0};
+    for (size_t i = 0; i < local->node_count; i++) {
+        struct process_usage usage;
+        if (process_usage(local->nodes[i].pid, &usage) != 0)
+            continue;
+        sum.cpu_seconds += usage.cpu_seconds;
+        sum.rss_bytes += usage.rss_bytes;
+    }
+    return sum;
+}
+
 void local_down(struct local *local)
 {
     if (!local->up)
         return;
+    char verb[] = "down", destroy[] = "--destroy";
     local->up = false;
-    if (local_run(local, "down", local->temporary ? "--destroy" : NULL, NULL, -1) != 0)
+    if (local_run(local, verb, (char *[]){local->temporary ? destroy : NULL, NULL}, -1) != 0)
         fprintf(stderr, "kho-bench: the nodes in %s may still run: 'kho local down --dir %s'\n",
                 local->dir, local->dir);
     else if (local->temporary)

@@ -1,4 +1,4 @@
-/* local.h: a cluster of three nodes on this machine, of the bench's own: started and stopped by the
+/* local.h: a cluster of some nodes on this machine, of the bench's own: started and stopped by the
  * command line ('kho local') that lies beside the bench's own program, or in PATH. */
 #ifndef KHO_BENCH_LOCAL_H
 #define KHO_BENCH_LOCAL_H
@@ -7,6 +7,8 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+
+#include "process.h"
 
 enum { LOCAL_NODES_MAX = 16 };
 
@@ -23,9 +25,14 @@ struct local {
     } nodes[LOCAL_NODES_MAX];
 };
 
-/* Nodes with memory for that many records. `dir` NULL: a folder made in $TMPDIR or /var/tmp. 0, or
- * -1 with a sentence on stderr; then nothing is left running. */
-int local_up(struct local *local, const char *dir, uint64_t records);
+/* So many nodes, 1 to 9, of that much memory each ("2G"). `dir` NULL: a folder made in $TMPDIR or
+ * /var/tmp. 0, or -1 with a sentence on stderr; then nothing is left running. */
+int local_up(struct local *local, const char *dir, unsigned nodes, const char *memory);
+/* Memory for that many records, whose values the cache holds up to `cached_bytes`: text for
+ * local_up in `to`, of at least 32 bytes. Returns `to`. */
+char *local_memory(char *to, uint64_t records, uint64_t cached_bytes);
+/* What the nodes have used together. */
+struct process_usage local_usage(const struct local *local);
 /* Stops the nodes and removes their data, unless the caller named the folder. */
 void local_down(struct local *local);
 

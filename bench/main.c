@@ -9,6 +9,7 @@
 #include <kho/kho.h>
 
 #include "hanoi.h"
+#include "load_main.h"
 
 enum { BATCH_DEFAULT = 256, INFLIGHT_DEFAULT = 8, BATCH_MAX = 65536, INFLIGHT_MAX = 1024 };
 
@@ -19,7 +20,11 @@ static const char usage[] =
     "            citizen in a hundred, reads every record back and compares it with what the\n"
     "            generator says, verifies all replicas, and reports rates, latencies, CPU, memory\n"
     "            and disk a record\n"
-    "  help      this\n"
+    "  put       writes records by key, as fast as it goes\n"
+    "  append    writes records under new keys, which the library gives\n"
+    "  get       reads records by key\n"
+    "  help [COMMAND]\n"
+    "            this, or the options of put, append, get\n"
     "  version   the program's version\n"
     "\n"
     "Options of hanoi\n"
@@ -106,9 +111,45 @@ static int hanoi_main(int argc, char **argv)
     return hanoi_run(&o);
 }
 
+static int load_run_main(enum load_command command, int argc, char **argv)
+{
+    struct load_options options;
+    char why[512];
+    if (argc == 1 && strcmp(argv[0], "--help") == 0) {
+        load_options_help(command);
+        return 0;
+    }
+    if (load_options_parse(command, argc, argv, &options, why, sizeof why) != 0) {
+        fprintf(stderr, "kho-bench: %s\n'kho-bench help %s' lists the options\n", why,
+                load_command_name(command));
+        return 2;
+    }
+    return load_main(&options);
+}
+
+/* LOAD_COMMANDS: it is none of them. */
+static enum load_command load_command_of(const char *word)
+{
+    unsigned command = 0;
+    while (command < LOAD_COMMANDS && strcmp(word, load_command_name(command)) != 0)
+        command++;
+    return command;
+}
+
 int main(int argc, char **argv)
 {
     const char *command = argc > 1 ? argv[1] : "";
+    enum load_command load = load_command_of(command);
+    if (load != LOAD_COMMANDS)
+        return load_run_main(load, argc - 2, argv + 2);
+    if (strcmp(command, "help") == 0 && argc > 2) {
+        load = load_command_of(argv[2]);
+        if (load != LOAD_COMMANDS)
+            load_options_help(load);
+        else
+            fputs(usage, stdout);
+        return 0;
+    }
     if (strcmp(command, "hanoi") == 0)
         return hanoi_main(argc - 1, argv + 1);
     if (strcmp(command, "help") == 0 || strcmp(command, "--help") == 0) {

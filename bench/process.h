@@ -1,4 +1,4 @@
-/* process.h: what processes have used, from /proc. */
+/* process.h: what processes have used, from the clocks and /proc. */
 #ifndef KHO_BENCH_PROCESS_H
 #define KHO_BENCH_PROCESS_H
 

@@ -61,6 +61,25 @@ static void ends(void **state)
     assert_int_equal(histogram_percentile(&histogram, 76), ((uint64_t)1 << HISTOGRAM_TOP_BITS) - 1);
 }
 
+/* What two histograms counted is what one would have counted. */
+static void merged(void **state)
+{
+    static struct histogram parts[2], whole;
+    uint64_t random = 99;
+    (void)state;
+    for (size_t i = 0; i < 10000; i++) {
+        random = random * 6364136223846793005u + 1442695040888963407u;
+        uint64_t value = (random >> 30) >> (random % 30);
+        histogram_add(&parts[i % 3 == 0], value, 1 + i % 2);
+        histogram_add(&whole, value, 1 + i % 2);
+    }
+    histogram_merge(&parts[0], &parts[1]);
+    assert_int_equal(parts[0].count, whole.count);
+    assert_int_equal(parts[0].max, whole.max);
+    assert_true(fabs(parts[0].sum - whole.sum) <= whole.sum * 1e-12);
+    assert_memory_equal(parts[0].buckets, whole.buckets, sizeof whole.buckets);
+}
+
 /* Numbers for people have a comma every three digits. */
 static void thousands(void **state)
 {
@@ -78,6 +97,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(percentiles_close),
         cmocka_unit_test(ends),
+        cmocka_unit_test(merged),
         cmocka_unit_test(thousands),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,37 @@
+/* load_options.h: what the user asks of kho-bench put, append and get. */
+#ifndef KHO_BENCH_LOAD_OPTIONS_H
+#define KHO_BENCH_LOAD_OPTIONS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum load_command { LOAD_PUT, LOAD_APPEND, LOAD_GET, LOAD_COMMANDS };
+
+struct load_options {
+    enum load_command command;
+    double seconds, warmup;   /* what is measured, and what goes before it */
+    uint64_t local;           /* nodes to start on this machine; 0: none */
+    const char *cluster;      /* "HOST:PORT,…" instead */
+    const char *dir;          /* of local nodes; NULL: a temporary one */
+    const char *memory;       /* of each local node; NULL: by the number of records */
+    uint64_t records;         /* put: as many keys, written in turn, 0: always new ones; get: loaded
+                               * before it begins */
+    uint64_t batch, inflight; /* records a call, calls under way */
+    uint64_t value_min, value_max; /* bytes */
+    bool incompressible;
+    uint64_t seed;
+    const char *json; /* where the report goes; NULL: nowhere */
+};
+
+/* "put", … */
+const char *load_command_name(enum load_command command);
+
+/* Reads the options that follow the command. 0, or -1 with a sentence in `why`, of `room` bytes.
+ * Texts stay the caller's. */
+int load_options_parse(enum load_command command, int count, char *const *words,
+                       struct load_options *ret_options, char *why, size_t room);
+/* Prints what the command does and its options. */
+void load_options_help(enum load_command command);
+
+#endif
