@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <xxhash.h>
+#include <kho/hash.h>
 
 #include "print.h"
 

@@ -4,7 +4,7 @@
 
 #include <stdlib.h>
 
-#include <xxhash.h>
+#include <kho/hash.h>
 
 #include "print.h"
 

@@ -12,7 +12,7 @@
 #define KHO_KEY_H
 
 #include <kho/base.h>
-#include <xxhash.h>
+#include <kho/hash.h>
 
 #define KHO_KEY_MAX        1024u
 #define KHO_VALUE_MAX      (16u << 20)

@@ -55,8 +55,8 @@
 
 #include <kho/base.h>
 #include <kho/error.h>
+#include <kho/hash.h>
 #include <kho/key.h>
-#include <xxhash.h>
 
 #define KHO_MAP_MAGIC           0x4D6F686Bu /* "khoM" */
 #define KHO_MAP_HEAD            128u

@@ -96,10 +96,10 @@
 
 #include <kho/base.h>
 #include <kho/error.h>
+#include <kho/hash.h>
 #include <kho/key.h>
 #include <kho/record.h>
 #include <kho/version.h>
-#include <xxhash.h>
 
 #define KHO_PROTOCOL          1u
 #define KHO_HELLO_MAGIC       0x486F686Bu /* "khoH" */

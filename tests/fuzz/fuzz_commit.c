@@ -2,7 +2,7 @@
  * mended, so that what is behind the checksums is reached. */
 #include "fuzz.h"
 
-#include <xxhash.h>
+#include <kho/hash.h>
 
 #include "node/segment.h"
 

@@ -7,8 +7,8 @@
 #define KHO_SIM_SIM_H
 
 #include <kho/base.h>
+#include <kho/hash.h>
 #include <kho/version.h>
-#include <xxhash.h>
 
 #define SIM_US 1000ull
 #define SIM_MS (1000 * SIM_US)
