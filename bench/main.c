@@ -8,6 +8,7 @@
 
 #include <kho/kho.h>
 
+#include "engine.h"
 #include "hanoi.h"
 #include "load_main.h"
 
@@ -23,8 +24,9 @@ static const char usage[] =
     "  put       writes records by key, as fast as it goes\n"
     "  append    writes records under new keys, which the library gives\n"
     "  get       reads records by key\n"
+    "  engine    measures one shard without sockets, beside what its disk and core can do at best\n"
     "  help [COMMAND]\n"
-    "            this, or the options of put, append, get\n"
+    "            this, or the options of put, append, get, engine\n"
     "  version   the program's version\n"
     "\n"
     "Options of hanoi\n"
@@ -147,11 +149,13 @@ int main(int argc, char **argv)
         if (load != LOAD_COMMANDS)
             load_options_help(load);
         else
-            fputs(usage, stdout);
+            fputs(strcmp(argv[2], "engine") == 0 ? engine_help : usage, stdout);
         return 0;
     }
     if (strcmp(command, "hanoi") == 0)
         return hanoi_main(argc - 1, argv + 1);
+    if (strcmp(command, "engine") == 0)
+        return engine_main(argc - 1, argv + 1);
     if (strcmp(command, "help") == 0 || strcmp(command, "--help") == 0) {
         fputs(usage, stdout);
         return 0;

@@ -64,12 +64,30 @@ void report_fini(struct report *report)
     report->root = NULL;
 }
 
+static json_t *number(double value)
+{
+    bool whole = value == floor(value) && fabs(value) < 1e15;
+    return whole ? json_integer((json_int_t)value) : json_real(value);
+}
+
+static void row_append(struct report *report, const char *name, double value, const char *unit,
+                       json_t *lowest, json_t *ratio)
+{
+    json_array_append_new(report->rows,
+                          json_pack("{s:s, s:o, s:s, s:o, s:o}", "name", name, "value",
+                                    number(value), "unit", unit, "floor", lowest, "ratio", ratio));
+}
+
 void report_row(struct report *report, const char *name, double value, const char *unit)
 {
-    json_t *number = value == floor(value) && fabs(value) < 1e15 ? json_integer((json_int_t)value)
-                                                                 : json_real(value);
-    json_array_append_new(report->rows, json_pack("{s:s, s:o, s:s, s:n, s:n}", "name", name,
-                                                  "value", number, "unit", unit, "floor", "ratio"));
+    row_append(report, name, value, unit, json_null(), json_null());
+}
+
+void report_row_floor(struct report *report, const char *name, double value, const char *unit,
+                      double floor)
+{
+    row_append(report, name, value, unit, number(floor),
+               floor > 0 ? json_real(value / floor) : json_null());
 }
 
 int report_write(struct report *report, bool ok, const char *path)

@@ -19,6 +19,8 @@ struct report {
 void report_init(struct report *report, const char *bench);
 void report_fini(struct report *report);
 void report_row(struct report *report, const char *name, double value, const char *unit);
+void report_row_floor(struct report *report, const char *name, double value, const char *unit,
+                      double floor);
 /* Writes it to `path` ("-": standard output). 0, or -1 with a sentence on stderr. */
 int report_write(struct report *report, bool ok, const char *path);
 

@@ -1,0 +1,258 @@
+/* engine_node.c: the loop of one shard without its sockets, after node/driver.c.
+ *
+ * Warnings and errors of the store go to standard error, as in kho-node. A start that fails, a ring
+ * that breaks, a store that becomes read-only end the bench: a figure of half a node is none. */
+#include "engine_node.h"
+
+#include <assert.h>
+#include <errno.h>
+
+#include <kho/kho.h>
+#include <kho/map.h>
+
+#include "clock.h"
+#include "journal.h"
+
+enum { TASKS = 4096 };
+static_assert((int)URING_ERROR_MAX <= (int)FOLDER_ERROR_MAX, "one buffer serves both");
+
+static const struct kho_id CLUSTER = {{'b', 'e', 'n', 'c', 'h'}};
+static const struct kho_id INCARNATION = {{'e', 'n', 'g', 'i', 'n', 'e'}};
+
+static int complain(const char *what, const char *why)
+{
+    fprintf(stderr, "kho-bench: %s: %s\n", what, why);
+    return -1;
+}
+
+static struct kho_now time_read(void)
+{
+    return (struct kho_now){.mono_ns = clock_ns(), .wall_ms = clock_wall_ms()};
+}
+
+/* --- Turns ------------------------------------------------------------------------------------ */
+
+void node_turn_begin(struct node *node)
+{
+    struct queue *link;
+    node->now = time_read();
+    uring_reap(node->uring);
+    while ((link = queue_pop(&node->done)) != NULL) {
+        KHO_ASSERT(node->under_way > 0);
+        node->under_way--;
+        store_completed(node->store, KHO_CONTAINER_OF(link, struct op, link), node->now);
+    }
+    disk_tick(node->disk, node->now);
+    if (store_deadline(node->store) <= node->now.mono_ns)
+        store_tick(node->store, node->now);
+}
+
+static void events_tell(struct shard_world *world)
+{
+    while (world->event_count > 0) {
+        const struct event *event = &world->events[world->event_head];
+        journal_write((enum event_level)event->level, "%s", event->text);
+        world->event_head = (world->event_head + 1) % KHO_COUNT_OF(world->events);
+        world->event_count--;
+    }
+}
+
+static uint64_t wait_ns(const struct node *node)
+{
+    uint64_t deadline = kho_min(store_deadline(node->store), disk_deadline(node->disk));
+    if (!queue_empty(&node->done))
+        return 0;
+    if (deadline == UINT64_MAX)
+        return UINT64_MAX;
+    return deadline > node->now.mono_ns ? deadline - node->now.mono_ns : 0;
+}
+
+int node_turn_end(struct node *node, bool wait)
+{
+    struct queue *link;
+    store_turn_end(node->store, node->now);
+    while ((link = queue_pop(&node->world.outbox)) != NULL) {
+        node->under_way++;
+        queue_init(link);
+        disk_start(node->disk, KHO_CONTAINER_OF(link, struct op, link), node->now);
+    }
+    events_tell(&node->world);
+    int code = uring_wait(node->uring, wait && node->under_way > 0 ? wait_ns(node) : 0);
+    if (code != 0)
+        return complain("the ring", strerror(-code));
+    if (store_phase(node->store) == STORE_FAILED)
+        return complain("the node", "its store can't start");
+    if (store_failed(node->store) != 0)
+        return complain("the node", "a write to its disk failed");
+    return 0;
+}
+
+int node_settle(struct node *node)
+{
+    int error = 0;
+    do {
+        node_turn_begin(node);
+        error = node_turn_end(node, true);
+    } while (error == 0 && (node->under_way > 0 || !queue_empty(&node->world.outbox)));
+    return error;
+}
+
+uint64_t node_stat(const struct node *node, enum wire_stat stat)
+{
+    uint64_t stats[STAT_COUNT] = {0};
+    store_stats(node->store, stats);
+    return stats[stat];
+}
+
+/* --- Life ------------------------------------------------------------------------------------- */
+
+int node_init(const char *path)
+{
+    char error[FOLDER_ERROR_MAX];
+    struct identity identity = {.incarnation = INCARNATION,
+                                .shard_count = 1,
+                                .segment_bytes = (uint64_t)256 << 20,
+                                .created_ms = time_read().wall_ms};
+    if (folder_init(path, &identity, error) != 0) {
+        fprintf(stderr, "kho-bench: %s\n", error);
+        return -1;
+    }
+    return 0;
+}
+
+/* A map of this node alone. */
+static int map_bring(struct node *node)
+{
+    struct map_node self = {.name = "bench",
+                            .incarnation = INCARNATION,
+                            .address = "127.0.0.1",
+                            .port = 1,
+                            .shards = 1,
+                            .weight = 1,
+                            .state = MAP_NODE_UP,
+                            .since = 1};
+    struct map_collection collection = {.name = "herd",
+                                        .id = HERD_COLLECTION,
+                                        .replicas = 1,
+                                        .separator = KHO_NO_SEPARATOR,
+                                        .since = 1};
+    static const uint16_t table[NODE_PARTITIONS];
+    static uint32_t since[NODE_PARTITIONS];
+    for (uint32_t i = 0; i < NODE_PARTITIONS; i++)
+        since[i] = 1;
+    struct map_parts parts = {.cluster = CLUSTER,
+                              .epoch = 1,
+                              .seed = NODE_SEED,
+                              .partitions = NODE_PARTITIONS,
+                              .replicas = 1,
+                              .write_quorum = 1,
+                              .read_quorum = 1,
+                              .width = 1,
+                              .node_count = 1,
+                              .collection_count = 1,
+                              .nodes = &self,
+                              .collections = &collection,
+                              .table = table,
+                              .since = since};
+    uint8_t *bytes = malloc(map_size(&parts));
+    bool done = false;
+    int status = bytes == NULL ? -ENOMEM : 0;
+    if (status == 0) {
+        map_encode(&parts, bytes);
+        status = store_map_set(node->store, bytes, map_size(&parts), NULL, 0, node->now, &done);
+    }
+    free(bytes);
+    while (status == 0 && !done) {
+        struct store_done ended;
+        node_turn_begin(node);
+        if (store_next_done(node->store, &ended)) {
+            done = ended.kind == STORE_DONE_MAP;
+            status = ended.status;
+        }
+        if (node_turn_end(node, !done) != 0)
+            return -1;
+    }
+    return status == 0 ? 0 : complain("the bench's map", kho_strerror(status));
+}
+
+/* Turns until the store serves and its first segment is there. */
+static int start_await(struct node *node, const char *path, double *ret_seconds)
+{
+    uint64_t began_ns = node->now.mono_ns;
+    while (store_phase(node->store) == STORE_STARTING) {
+        node_turn_begin(node);
+        if (node_turn_end(node, true) != 0)
+            return complain(path, "it can't be served");
+    }
+    if (ret_seconds != NULL)
+        *ret_seconds = (double)(time_read().mono_ns - began_ns) / 1e9;
+    if (store_map(node->store) == NULL && map_bring(node) != 0)
+        return -1;
+    return node_settle(node);
+}
+
+int node_open(struct node *node, const char *path, uint64_t memory, double *ret_seconds)
+{
+    char error[FOLDER_ERROR_MAX];
+    bool refused;
+    *node = (struct node){.folder = {.fd = -1, .lock_fd = -1, .shard_fd = -1}};
+    queue_init(&node->done);
+    if (folder_open(path, &node->folder, error) != 0) {
+        fprintf(stderr, "kho-bench: %s\n", error);
+        return -1;
+    }
+    node->uring = uring_create(TASKS, error, &refused);
+    if (node->uring == NULL) {
+        folder_close(&node->folder);
+        return complain("io_uring", error);
+    }
+    shard_options_init(&node->options);
+    node->options.incarnation = node->folder.identity.incarnation;
+    node->options.segment_bytes = node->folder.identity.segment_bytes;
+    node->options.alignment = node->folder.alignment;
+    node->options.memory_max = memory;
+    node->options.reserve_bytes = (uint64_t)64 << 20;
+    world_init(&node->world, memory, 1);
+    node->disk = disk_create(node->uring, &node->folder, &node->done);
+    int code =
+        node->disk == NULL ? -ENOMEM : store_create(&node->options, &node->world, &node->store);
+    if (code != 0) {
+        node_drop(node);
+        return complain("the store", strerror(-code));
+    }
+    node->now = time_read();
+    store_start(node->store, node->folder.files, node->folder.file_count, node->now);
+    if (start_await(node, path, ret_seconds) != 0) {
+        node_drop(node);
+        return -1;
+    }
+    return 0;
+}
+
+void node_drop(struct node *node)
+{
+    /* The kernel may still write into the ops' buffers. */
+    while (node->under_way > 0 && uring_wait(node->uring, UINT64_MAX) == 0) {
+        uring_reap(node->uring);
+        disk_tick(node->disk, time_read());
+        while (queue_pop(&node->done) != NULL)
+            node->under_way--;
+    }
+    uring_destroy(node->uring);
+    disk_destroy(node->disk);
+    store_destroy(node->store);
+    folder_close(&node->folder);
+    *node = (struct node){.folder = {.fd = -1, .lock_fd = -1, .shard_fd = -1}};
+}
+
+int node_close(struct node *node)
+{
+    int error = 0;
+    store_stop(node->store, node->now);
+    while (error == 0 && store_phase(node->store) != STORE_STOPPED) {
+        node_turn_begin(node);
+        error = node_turn_end(node, true);
+    }
+    node_drop(node);
+    return error;
+}
