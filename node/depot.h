@@ -8,6 +8,7 @@
 
 #include <kho/map.h>
 
+#include "footer.h"
 #include "index.h"
 #include "manifest.h"
 #include "op.h"
@@ -20,6 +21,7 @@ enum depot_purpose {
     PURPOSE_REPLACE = 1, /* context: struct replace */
     PURPOSE_MAKE,        /* the next segment */
     PURPOSE_COMMIT,      /* context: struct commit */
+    PURPOSE_FOOTER,      /* context: struct log */
     PURPOSE_FETCH,       /* context: struct fetch */
     PURPOSE_RECOVER,
     PURPOSE_WINDOW, /* a read of recovery */
@@ -38,18 +40,19 @@ struct depot {
     struct shard_options options;
     struct shard_world *world;
     struct manifest manifest;
-    uint32_t ops;        /* under way */
-    bool read_only;      /* R4: a write or sync failed, for good */
-    bool folder_failed;  /* so did one of manifest or map: they aren't written again, either */
-    bool manifest_dirty; /* in memory it differs from what was written or is being written */
-    uint64_t disk_free;  /* at the last look; UINT64_MAX: not looked yet */
-    struct map map;      /* in force; bytes NULL: none */
-    int self;            /* this node's index in it, -1: not in it */
-    uint64_t epoch;      /* the map's, 0: none */
-    struct index *index; /* made with the first map */
-    bool no_space;       /* the next segment found no room */
-    bool space_told;     /* an event said so, since the last segment was made */
-    bool reserve_told;   /* an event said that less than the reserve is free */
+    struct footer_maker tail; /* of the segment that is written to: what no footer covers yet */
+    uint32_t ops;             /* under way */
+    bool read_only;           /* R4: a write or sync failed, for good */
+    bool folder_failed;       /* so did one of manifest or map: they aren't written again, either */
+    bool manifest_dirty;      /* in memory it differs from what was written or is being written */
+    uint64_t disk_free;       /* at the last look; UINT64_MAX: not looked yet */
+    struct map map;           /* in force; bytes NULL: none */
+    int self;                 /* this node's index in it, -1: not in it */
+    uint64_t epoch;           /* the map's, 0: none */
+    struct index *index;      /* made with the first map */
+    bool no_space;            /* the next segment found no room */
+    bool space_told;          /* an event said so, since the last segment was made */
+    bool reserve_told;        /* an event said that less than the reserve is free */
     uint64_t values_unknown;
 };
 

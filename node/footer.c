@@ -51,9 +51,10 @@ static const uint8_t WIDTHS_MAX[FOOTER_COLUMNS - FIXED] = {8, 4, 4, 4};
 
 /* --- Gathering -------------------------------------------------------------------------------- */
 
-int footer_maker_init(struct footer_maker *maker, struct shard_world *world)
+int footer_maker_init(struct footer_maker *maker, struct shard_world *world, uint32_t due)
 {
-    *maker = (struct footer_maker){.world = world};
+    KHO_ASSERT(due >= 1 && due <= FOOTER_ENTRIES);
+    *maker = (struct footer_maker){.world = world, .due = due};
     maker->entries = world_allocate(world, FOOTER_ENTRIES_MAX * sizeof *maker->entries, 0);
     maker->refs = world_allocate(world, FOOTERS_MAX * sizeof *maker->refs, 0);
     for (int i = 0; i < 2; i++)
@@ -91,7 +92,7 @@ void footer_maker_ref(struct footer_maker *maker, const struct footer_ref *ref)
 
 bool footer_maker_takes(const struct footer_maker *maker, uint64_t epoch, uint32_t records)
 {
-    return !maker->begun || (maker->epoch == epoch && maker->count + records <= FOOTER_ENTRIES_MAX);
+    return !maker->begun || (maker->epoch == epoch && records <= FOOTER_ENTRIES_MAX - maker->count);
 }
 
 void footer_maker_commit(struct footer_maker *maker, uint64_t offset, uint64_t sequence,
@@ -121,8 +122,7 @@ void footer_maker_skip(struct footer_maker *maker)
 
 bool footer_due(const struct footer_maker *maker, uint64_t position)
 {
-    return maker->begun &&
-           (maker->count >= FOOTER_ENTRIES || position - maker->from >= FOOTER_STRETCH);
+    return maker->begun && (maker->count >= maker->due || position - maker->from >= FOOTER_STRETCH);
 }
 
 /* --- Sorting ---------------------------------------------------------------------------------- */
@@ -339,7 +339,7 @@ void footer_encode(struct footer_maker *maker, const struct identity *identity, 
     columns_encode(maker, head, start);
     head->body = (uint32_t)(columns[FOOTER_COLUMNS] - body);
     head->length = (uint32_t)kho_round_up(FOOTER_HEAD + (uint64_t)head->body, alignment);
-    KHO_ASSERT(head->length <= footer_bytes(maker->count, alignment));
+    KHO_ASSERT(head->length <= footer_bytes(maker->count, maker->ref_count, alignment));
     memset(body + head->body, 0, head->length - FOOTER_HEAD - head->body);
     head->body_hash = hash128(body, head->body);
     head_encode(head, identity, to);

@@ -127,11 +127,11 @@ struct footer_ref {
     uint32_t entries;
 };
 
-/* What has to stay free for one footer of so many records, wherever it falls. */
-static inline uint64_t footer_bytes(uint64_t records, uint32_t alignment)
+/* What has to stay free for a footer of so many records that lists so many others. */
+static inline uint64_t footer_bytes(uint64_t records, uint32_t footers, uint32_t alignment)
 {
     uint64_t fixed =
-        FOOTER_HEAD + FOOTERS_MAX * FOOTER_REF + (uint64_t)FOOTER_COLUMNS * FOOTER_SLACK;
+        FOOTER_HEAD + (uint64_t)footers * FOOTER_REF + (uint64_t)FOOTER_COLUMNS * FOOTER_SLACK;
     return kho_round_up(fixed + FOOTER_ENTRY * records, alignment);
 }
 
@@ -140,6 +140,7 @@ static inline uint64_t footer_bytes(uint64_t records, uint32_t alignment)
 /* The records since the last footer of one segment, and which footers it has. */
 struct footer_maker {
     struct shard_world *world;
+    uint32_t due;                 /* a footer is, with so many entries: up to FOOTER_ENTRIES */
     struct footer_entry *entries; /* FOOTER_ENTRIES_MAX, in order of the log */
     uint32_t count;
     bool begun;     /* a commit was noted: the rest holds */
@@ -153,7 +154,7 @@ struct footer_maker {
 };
 
 /* -ENOMEM (fini it in any case). */
-int footer_maker_init(struct footer_maker *maker, struct shard_world *world);
+int footer_maker_init(struct footer_maker *maker, struct shard_world *world, uint32_t due);
 void footer_maker_fini(struct footer_maker *maker);
 /* Begins a segment. */
 void footer_maker_reset(struct footer_maker *maker);
@@ -172,7 +173,7 @@ void footer_maker_skip(struct footer_maker *maker);
 /* True if a footer should be written now that the log has come to `position`. */
 bool footer_due(const struct footer_maker *maker, uint64_t position);
 
-/* Writes the footer of the stretch into `to` (footer_bytes() of the entries), and begins the next
+/* Writes the footer of the stretch into `to` (footer_bytes() of them), and begins the next
  * one. Takes segment, offset, last and predecessor from `head`, fills in the rest. Work: a sort in
  * linear time, some 30 ns an entry. */
 void footer_encode(struct footer_maker *maker, const struct identity *identity, uint32_t alignment,

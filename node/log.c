@@ -3,14 +3,13 @@
  * Taking a record: it is encoded into the raw block; a full raw block is packed behind the blocks
  * that the gathering commit has already; a record that doesn't fit a packed block becomes one of
  * its own. Starting a commit: its place in a segment is chosen, heads are encoded with it, the
- * write is pushed. Landing: entries move to the index in order of sequence, whatever the order of
- * completions.
+ * write is pushed; a footer that is due follows it. Landing: entries move to the index in order of
+ * sequence, whatever the order of completions.
  *
  * It can fail in three ways: no room now (backpressure, -EAGAIN), no room on the disk (refused
  * before anything is taken), and a failed write (R4: nothing lands from there on). */
 #include "log.h"
 
-#include "footer.h"
 #include "place.h"
 
 #include <assert.h>
@@ -55,8 +54,12 @@ int log_init(struct log *log, struct depot *depot)
     queue_init(&log->flying);
     log->commits = world_allocate(world, slots * sizeof *log->commits, 0);
     log->raw = world_allocate(world, BLOCK_RAW_MAX, 0);
+    log->footer.bytes =
+        (uint32_t)footer_bytes(FOOTER_ENTRIES_MAX, FOOTERS_MAX, depot->options.alignment);
+    log->footer.buffer = world_allocate(world, log->footer.bytes, depot->options.alignment);
     log->buckets = world_allocate(world, LOG_BUCKETS * sizeof *log->buckets, 0);
-    if (log->commits == NULL || log->raw == NULL || log->buckets == NULL)
+    if (log->commits == NULL || log->raw == NULL || log->buckets == NULL ||
+        log->footer.buffer == NULL)
         return -ENOMEM;
     memset(log->commits, 0, slots * sizeof *log->commits);
     memset(log->buckets, 0, LOG_BUCKETS * sizeof *log->buckets);
@@ -87,6 +90,7 @@ void log_fini(struct log *log)
     }
     world_release(world, log->commits, log->slots * sizeof *log->commits);
     world_release(world, log->raw, BLOCK_RAW_MAX);
+    world_release(world, log->footer.buffer, log->footer.bytes);
     world_release(world, log->buckets, LOG_BUCKETS * sizeof *log->buckets);
     log->depot = NULL;
 }
@@ -180,38 +184,67 @@ static uint64_t commit_bound(const struct log *log, const struct commit *commit)
     return kho_round_up(bytes, log->depot->options.alignment);
 }
 
-/* True if so many bytes and records more fit between `position` and the footer. */
-static bool segment_fits(const struct segment *segment, uint64_t position, uint64_t bytes,
-                         uint64_t records)
+/* What is about to be placed in a segment. */
+struct load {
+    uint64_t bytes;   /* of commits */
+    uint64_t records; /* in them */
+    uint32_t commits;
+};
+
+/* True if so much more fits behind `position`, with the footers of it all: one behind each commit
+ * at most, and one before them. `tail`: what the segment has already that waits for its footer, or
+ * NULL. */
+static bool segment_fits(const struct segment *segment, const struct footer_maker *tail,
+                         uint64_t position, const struct load *load)
 {
-    uint64_t footer = footer_bytes(segment->records + records, segment->alignment);
-    return position + bytes + footer <= segment->size;
+    uint64_t records = load->records;
+    uint32_t footers = load->commits;
+    if (tail != NULL) {
+        records += tail->count;
+        footers += tail->ref_count;
+    }
+    footers = (uint32_t)kho_min(footers, FOOTERS_MAX);
+    uint64_t footer = footer_bytes(records, footers, segment->alignment) +
+                      load->commits * footer_bytes(0, footers, segment->alignment);
+    return position + load->bytes + footer <= segment->size;
+}
+
+static bool fits_current(const struct log *log, const struct load *load)
+{
+    const struct depot *depot = log->depot;
+    return log->current != LOG_NO_SEGMENT &&
+           segment_fits(manifest_segment(&depot->manifest, log->current), &depot->tail,
+                        log->position, load);
+}
+
+static bool fits_spare(const struct log *log, const struct load *load)
+{
+    if (log->spare == LOG_NO_SEGMENT)
+        return false;
+    const struct segment *spare = manifest_segment(&log->depot->manifest, log->spare);
+    return segment_fits(spare, NULL, segment_start(spare->alignment), load);
+}
+
+static void load_add(const struct log *log, const struct commit *commit, struct load *load)
+{
+    load->bytes += commit_bound(log, commit);
+    load->records += commit->entry_count;
+    load->commits++;
 }
 
 /* Whether all that waits, and `bytes` and `records` more, have their place in made segments: then
  * nothing that is taken can ever lack it. */
 static bool place_for(const struct log *log, uint64_t bytes, uint32_t records)
 {
-    const struct manifest *manifest = &log->depot->manifest;
-    uint64_t alignment = log->depot->options.alignment, count = records;
+    uint64_t alignment = log->depot->options.alignment;
     /* What is new may need a commit of its own: a head, and rounding up. */
-    uint64_t total = kho_round_up(bytes, alignment) + alignment;
-    QUEUE_FOREACH (link, &log->ready) {
-        const struct commit *c = KHO_CONTAINER_OF(link, struct commit, link);
-        total += commit_bound(log, c);
-        count += c->entry_count;
-    }
-    if (log->gather != NULL) {
-        total += commit_bound(log, log->gather);
-        count += log->gather->entry_count;
-    }
-    if (log->current != LOG_NO_SEGMENT &&
-        segment_fits(manifest_segment(manifest, log->current), log->position, total, count))
-        return true;
-    if (log->spare == LOG_NO_SEGMENT)
-        return false;
-    const struct segment *spare = manifest_segment(manifest, log->spare);
-    return segment_fits(spare, segment_start(spare->alignment), total, count);
+    struct load load = {
+        .bytes = kho_round_up(bytes, alignment) + alignment, .records = records, .commits = 1};
+    QUEUE_FOREACH (link, &log->ready)
+        load_add(log, KHO_CONTAINER_OF(link, struct commit, link), &load);
+    if (log->gather != NULL)
+        load_add(log, log->gather, &load);
+    return fits_current(log, &load) || fits_spare(log, &load);
 }
 
 static int place_check(const struct log *log, uint64_t bytes, uint32_t records)
@@ -389,12 +422,65 @@ int log_take(struct log *log, uint32_t partition, struct key_tag tag, const stru
     return 0;
 }
 
+/* --- Footers ---------------------------------------------------------------------------------- */
+
+/* Notes a commit that has its place: a footer will say what is in it. */
+static void tail_note(struct log *log, const struct commit *c)
+{
+    struct footer_maker *tail = &log->depot->tail;
+    footer_maker_commit(tail, c->offset, c->sequence, c->epoch);
+    for (uint32_t i = 0; i < c->entry_count; i++) {
+        const struct pending *p = &c->entries[i];
+        const struct commit_block *b = &c->blocks[p->block];
+        uint64_t place = place_encode(0, c->offset + b->offset, BLOCK_HEAD + b->stored_len);
+        struct footer_entry entry = {.collection = p->collection,
+                                     .partition = p->partition,
+                                     .tag = p->tag,
+                                     .version = p->version,
+                                     .value_bytes = p->value_bytes,
+                                     .place = (uint32_t)place,
+                                     .tombstone = p->tombstone};
+        footer_maker_add(tail, &entry);
+    }
+}
+
+/* Writes the footer of what is in the tail. False: one is under way still. */
+static bool footer_start(struct log *log)
+{
+    struct depot *depot = log->depot;
+    struct log_footer *f = &log->footer;
+    struct segment *segment = manifest_segment(&depot->manifest, log->current);
+    if (depot->tail.ref_count == FOOTERS_MAX) {
+        footer_maker_skip(&depot->tail); /* a start reads the blocks */
+        return true;
+    }
+    if (f->flying)
+        return false;
+    struct footer_head head = {.segment = segment->id,
+                               .offset = log->position,
+                               .last = segment->last,
+                               .predecessor = log->predecessor};
+    footer_encode(&depot->tail, &depot->manifest.identity, segment->alignment, &head, f->buffer);
+    f->flying = true;
+    f->segment = log->current;
+    f->op = (struct op){.flags = OP_WRITE_DURABLE,
+                        .file = segment->file,
+                        .conn = -1,
+                        .offset = log->position,
+                        .data = f->buffer,
+                        .len = head.length};
+    log->position += head.length;
+    KHO_ASSERT(log->position <= segment->size);
+    depot_push(depot, &f->op, OP_WRITE, PURPOSE_FOOTER, log);
+    return true;
+}
+
 /* --- Starting --------------------------------------------------------------------------------- */
 
 static void switch_segment(struct log *log)
 {
     struct manifest *manifest = &log->depot->manifest;
-    KHO_ASSERT(log->spare != LOG_NO_SEGMENT);
+    KHO_ASSERT(log->spare != LOG_NO_SEGMENT && !log->depot->tail.begun);
     if (log->current != LOG_NO_SEGMENT) {
         struct segment *old = manifest_segment(manifest, log->current);
         old->end = log->position;
@@ -403,30 +489,28 @@ static void switch_segment(struct log *log)
     log->current = log->spare;
     log->spare = LOG_NO_SEGMENT;
     log->position = segment_start(manifest_segment(manifest, log->current)->alignment);
+    footer_maker_reset(&log->depot->tail);
 }
 
-/* Chooses the place of a commit. False: no segment has room. */
+/* Chooses the place of a commit, behind a footer where one has to be before it. False: no segment
+ * has room, or that footer can't be written yet. */
 static bool choose_place(struct log *log, struct commit *c)
 {
-    struct manifest *manifest = &log->depot->manifest;
-    c->length = (uint32_t)kho_round_up(c->used, log->depot->options.alignment);
-    bool fits =
-        log->current != LOG_NO_SEGMENT && segment_fits(manifest_segment(manifest, log->current),
-                                                       log->position, c->length, c->entry_count);
-    if (!fits) {
-        if (log->spare == LOG_NO_SEGMENT)
+    struct depot *depot = log->depot;
+    c->length = (uint32_t)kho_round_up(c->used, depot->options.alignment);
+    const struct load load = {.bytes = c->length, .records = c->entry_count, .commits = 1};
+    bool fits = fits_current(log, &load);
+    if (!fits && !fits_spare(log, &load))
+        return false;
+    if (depot->tail.begun && (!fits || !footer_maker_takes(&depot->tail, c->epoch, c->entry_count)))
+        if (!footer_start(log))
             return false;
-        const struct segment *spare = manifest_segment(manifest, log->spare);
-        if (!segment_fits(spare, segment_start(spare->alignment), c->length, c->entry_count))
-            return false;
+    if (!fits)
         switch_segment(log);
-    }
-    struct segment *segment = manifest_segment(manifest, log->current);
     c->segment = log->current;
     c->offset = log->position;
     log->position += c->length;
-    segment->records += c->entry_count;
-    segment->last = c->sequence;
+    manifest_segment(&depot->manifest, log->current)->last = c->sequence;
     return true;
 }
 
@@ -481,6 +565,9 @@ static bool commit_start(struct log *log, struct commit *c, struct kho_now now)
                         .data = c->buffer,
                         .len = c->length};
     depot_push(log->depot, &c->op, OP_WRITE, PURPOSE_COMMIT, c);
+    tail_note(log, c);
+    if (footer_due(&log->depot->tail, log->position))
+        footer_start(log);
     return true;
 }
 
@@ -503,9 +590,9 @@ void log_pump(struct log *log, bool seal, struct kho_now now)
 
 bool log_idle(const struct log *log)
 {
-    if (log->depot->read_only)
-        return queue_empty(&log->flying);
-    return queue_empty(&log->flying) && log->gather == NULL && queue_empty(&log->ready);
+    if (!queue_empty(&log->flying) || log->footer.flying)
+        return false;
+    return log->depot->read_only || (log->gather == NULL && queue_empty(&log->ready));
 }
 
 bool log_wants_mark(const struct log *log)
@@ -584,7 +671,13 @@ static void land(struct log *log, struct commit *c)
     queue_push(&log->free, &c->link);
 }
 
-/* Segments behind the current one whose last commit has landed are sealed. */
+static struct segment *footer_of(const struct log *log)
+{
+    return manifest_segment(&log->depot->manifest, log->footer.segment);
+}
+
+/* Segments behind the current one whose last commit has landed and whose footers are written are
+ * sealed. */
 static void seal_segments(struct log *log)
 {
     struct manifest *manifest = &log->depot->manifest;
@@ -593,7 +686,7 @@ static void seal_segments(struct log *log)
         s = manifest_segment(manifest, s->older);
         if (s->sealed)
             break;
-        if (s->last > log->durable)
+        if (s->last > log->durable || (log->footer.flying && footer_of(log) == s))
             continue;
         s->sealed = true;
         manifest->durable = log->durable;
@@ -628,6 +721,24 @@ void log_completed(struct log *log, struct op *op, struct kho_now now)
             break;
         land(log, first);
     }
+    seal_segments(log);
+}
+
+void log_footer_completed(struct log *log, struct op *op, struct kho_now now)
+{
+    struct segment *segment = footer_of(log);
+    KHO_ASSERT(log->footer.flying && op == &log->footer.op);
+    log->idle_since_ns = now.mono_ns;
+    log->footer.flying = false;
+    if (op->result < 0 || (uint32_t)op->result != op->len) {
+        int error = op->result < 0 ? op->result : -EIO;
+        if (!log->depot->read_only)
+            depot_fail(log->depot, "a write to", segment->id, op->offset, error);
+        return;
+    }
+    segment->footer = (uint32_t)op->offset;
+    segment->footer_bytes = op->len;
+    log->footer_bytes_landed += op->len;
     seal_segments(log);
 }
 

@@ -6,6 +6,9 @@
  *
  *     free -> gathering -> ready (waits for a place in flight, or a segment) -> flying -> landed
  *
+ * Between commits it writes footers (footer.h) of what depot.tail has gathered, one as the last
+ * thing in a segment: that is sealed once they are written and its last commit has landed.
+ *
  * Failure: a write that fails or is short makes the shard read-only (R4); neither that commit nor a
  * later one lands any more. */
 #ifndef KHO_NODE_LOG_H
@@ -63,6 +66,16 @@ struct commit {
     struct op op;
 };
 
+/* The footer that is being written: one at a time, so that what a later one covers tells that it is
+ * whole. */
+struct log_footer {
+    uint8_t *buffer;
+    uint32_t bytes; /* of the buffer */
+    bool flying;
+    uint32_t segment; /* slot */
+    struct op op;
+};
+
 struct log {
     struct depot *depot;
     struct index *index; /* set once there is a map */
@@ -80,8 +93,9 @@ struct log {
     struct kho_id predecessor;
     uint32_t current, spare; /* segment slots, or LOG_NO_SEGMENT */
     uint64_t position;       /* in the current one */
+    struct log_footer footer;
     uint64_t idle_since_ns;
-    uint64_t commits_landed, bytes_landed, records_landed;
+    uint64_t commits_landed, bytes_landed, records_landed, footer_bytes_landed;
 };
 #define LOG_NO_SEGMENT UINT32_MAX
 
@@ -118,6 +132,8 @@ bool log_wants_mark(const struct log *log);
 void log_mark(struct log *log, struct kho_now now);
 /* A commit's write ended: lands what can land. */
 void log_completed(struct log *log, struct op *op, struct kho_now now);
+/* A footer's write ended. */
+void log_footer_completed(struct log *log, struct op *op, struct kho_now now);
 /* A made segment, its slot. */
 void log_give_segment(struct log *log, uint32_t slot);
 /* Another segment should be made now. */

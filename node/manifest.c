@@ -379,6 +379,8 @@ static uint8_t *encode_lists(const struct manifest *manifest, uint8_t *p)
         if (s->sealed) {
             kho_store64(p + 24, s->end);
             kho_store64(p + 32, s->last);
+            kho_store32(p + 40, s->footer);
+            kho_store32(p + 44, s->footer_bytes);
             memcpy(p + 48, s->last_checksum.bytes, 16);
         }
         p += MANIFEST_SEGMENT;
@@ -445,6 +447,15 @@ void manifest_encode(const struct manifest *m, uint8_t *to)
     memcpy(to + 16, checksum.bytes, 16);
 }
 
+static bool footer_valid(const struct segment *s)
+{
+    if (s->footer == 0)
+        return s->footer_bytes == 0;
+    return s->sealed && s->footer >= segment_start(s->alignment) && s->footer % s->alignment == 0 &&
+           s->footer_bytes % s->alignment == 0 && s->footer_bytes > 0 &&
+           (uint64_t)s->footer + s->footer_bytes <= s->end;
+}
+
 static int decode_segments(struct manifest *manifest, const uint8_t **p, uint32_t count)
 {
     uint64_t before = 0;
@@ -456,6 +467,8 @@ static int decode_segments(struct manifest *manifest, const uint8_t **p, uint32_
             .sealed = (*p)[20] == 1,
             .end = kho_load64(*p + 24),
             .last = kho_load64(*p + 32),
+            .footer = kho_load32(*p + 40),
+            .footer_bytes = kho_load32(*p + 44),
             .file = -1,
         };
         memcpy(s.last_checksum.bytes, *p + 48, 16);
@@ -465,6 +478,8 @@ static int decode_segments(struct manifest *manifest, const uint8_t **p, uint32_
             return KHO_EMALFORMED;
         if (s.sealed &&
             (s.end < segment_start(s.alignment) || s.end > s.size || s.end % s.alignment != 0))
+            return KHO_EMALFORMED;
+        if (!footer_valid(&s))
             return KHO_EMALFORMED;
         int error = manifest_add_segment(manifest, &s);
         if (error != 0)

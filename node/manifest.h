@@ -40,7 +40,8 @@
  *    32   8 last         the sequence up to which this segment and those before account for; what
  *                        was lost or dropped at its end is included, and so are the retired
  *                        segments between this one and the next
- *    40   8 reserved
+ *    40   4 footer       offset of the last footer in it; 0: none is known
+ *    44   4 footer_bytes its length
  *    48  16 last_checksum  of the last whole commit's head up to here: the next predecessor
  * Episode (32 + P / 8, rounded up to 8)
  *     0   8 id
@@ -107,13 +108,14 @@ struct segment {
     uint64_t end;
     uint64_t last;
     struct kho_id last_checksum;
+    uint32_t footer,
+        footer_bytes; /* the last one known to be written; in the manifest: if sealed */
     /* Of this run only. */
     uint8_t state;         /* enum segment_state */
     uint32_t older, newer; /* neighbours among the listed ones, by id; MANIFEST_NO_SLOT: none */
     int32_t file;
-    bool open;        /* the file can be read */
-    bool touched;     /* recovery found other bytes than zeros behind its head */
-    uint64_t records; /* in it so far: what the footer needs */
+    bool open;    /* the file can be read */
+    bool touched; /* recovery found other bytes than zeros behind its head */
 };
 
 struct episode {

@@ -48,6 +48,15 @@ static inline uint64_t place_encode(uint32_t slot, uint64_t offset, uint32_t byt
     KHO_ASSERT(offset % PLACE_UNIT == 0 && offset < 256u << 20);
     return (uint64_t)slot << 28 | (offset / PLACE_UNIT) << 6 | place_class_of(bytes);
 }
+/* The place without its slot, as footers have it, and back. */
+static inline uint32_t place_in_segment(uint64_t place)
+{
+    return (uint32_t)(place & 0xFFFFFFFu);
+}
+static inline uint64_t place_in_slot(uint32_t slot, uint32_t in_segment)
+{
+    return (uint64_t)slot << 28 | in_segment;
+}
 static inline uint32_t place_slot(uint64_t place)
 {
     return (uint32_t)(place >> 28);

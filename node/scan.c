@@ -16,7 +16,7 @@
 
 int scan_init(struct scan *scan, struct depot *depot)
 {
-    *scan = (struct scan){.depot = depot, .gap = NO_GAP};
+    *scan = (struct scan){.depot = depot, .gap = NO_GAP, .tail = MANIFEST_NO_SLOT};
     window_init(&scan->window, depot);
     scan->scratch = world_allocate(depot->world, BLOCK_RAW_MAX, 0);
     scan->since = world_allocate(depot->world, KHO_PARTITIONS_MAX * sizeof *scan->since, 0);
@@ -87,12 +87,23 @@ static bool head_at(const struct scan *scan, const uint8_t *bytes, struct commit
            ret_head->length % s->alignment == 0 && scan->position + ret_head->length <= scan->limit;
 }
 
+/* A valid head of a footer of this segment at the position. */
+static bool footer_at(const struct scan *scan, const uint8_t *bytes, struct footer_head *ret_head)
+{
+    const struct segment *s = slot_segment(scan, scan->slot);
+    if (footer_head_decode(bytes, &scan->depot->manifest.identity, ret_head) != 0)
+        return false;
+    return ret_head->segment == s->id && ret_head->offset == scan->position &&
+           ret_head->length % s->alignment == 0 && scan->position + ret_head->length <= scan->limit;
+}
+
 /* --- Survey ----------------------------------------------------------------------------------- */
 
 /* One step; 1: a read is under way, 0: go on. */
 static int survey_step(struct scan *scan)
 {
     struct commit_head head;
+    struct footer_head footer;
     struct kho_id checksum;
     const uint8_t *bytes;
     struct segment *s = slot_segment(scan, scan->slot);
@@ -114,11 +125,76 @@ static int survey_step(struct scan *scan)
         scan->durable = kho_max(scan->durable, head.durable);
         scan->highest = kho_max(scan->highest, head.sequence);
         scan->position += head.length;
+    } else if (footer_at(scan, bytes, &footer)) {
+        s->touched = true;
+        scan->position += footer.length;
     } else {
         s->touched = s->touched || !all_zero(bytes, s->alignment);
         scan->position += s->alignment;
     }
     return 0;
+}
+
+/* --- What the next footer will say -------------------------------------------------------------
+ */
+
+/* depot.tail is of the slot at hand. */
+static struct footer_maker *tail_of(struct scan *scan)
+{
+    if (scan->tail != scan->slot)
+        footer_maker_reset(&scan->depot->tail);
+    scan->tail = scan->slot;
+    return &scan->depot->tail;
+}
+
+/* Notes a commit for the next footer, if nothing in it is damaged. */
+static void commit_note(struct scan *scan, const struct commit_head *head, bool whole)
+{
+    struct footer_maker *tail = tail_of(scan);
+    if (!whole || !footer_maker_takes(tail, head->epoch, head->records))
+        footer_maker_skip(tail);
+    scan->noting = whole && footer_maker_takes(tail, head->epoch, head->records);
+    if (scan->noting)
+        footer_maker_commit(tail, head->offset, head->sequence, head->epoch);
+}
+
+/* What is noted of the commit at hand isn't all that it says, or more. */
+static void note_fails(struct scan *scan)
+{
+    scan->noting = false;
+    footer_maker_skip(&scan->depot->tail);
+}
+
+static void record_note(struct scan *scan, uint32_t partition, const struct index_entry *entry,
+                        uint32_t collection)
+{
+    struct footer_maker *tail = &scan->depot->tail;
+    if (!scan->noting)
+        return;
+    if (tail->count == FOOTER_ENTRIES_MAX) {
+        note_fails(scan);
+        return;
+    }
+    const struct footer_entry noted = {.collection = collection,
+                                       .partition = partition,
+                                       .tag = entry->tag,
+                                       .version = entry->version,
+                                       .value_bytes = entry->value_bytes,
+                                       .place = place_in_segment(entry->place),
+                                       .tombstone = entry->tombstone};
+    footer_maker_add(tail, &noted);
+}
+
+/* A whole footer covers what was noted. */
+static void footer_note(struct scan *scan, const struct footer_head *head)
+{
+    struct footer_maker *tail = tail_of(scan);
+    struct footer_ref ref = {.offset = (uint32_t)head->offset,
+                             .length = head->length,
+                             .from = (uint32_t)head->from,
+                             .entries = head->entries};
+    footer_maker_ref(tail, &ref);
+    footer_maker_skip(tail);
 }
 
 /* --- Damage ----------------------------------------------------------------------------------- */
@@ -152,10 +228,21 @@ static int rot(struct scan *scan, uint64_t offset, uint64_t length, const char *
 
 static int block_rot(struct scan *scan, uint64_t offset, uint64_t length)
 {
+    note_fails(scan);
     const struct segment *s = slot_segment(scan, scan->slot);
     if (manifest_damage_known(&scan->depot->manifest, s->id, offset, kho_min(length, BLOCK_HEAD)))
         return 0;
     return rot(scan, offset, length, "a block");
+}
+
+static void footer_tell(struct scan *scan, uint64_t offset)
+{
+    const struct segment *s = slot_segment(scan, scan->slot);
+    note_fails(scan);
+    world_event(scan->depot->world, EVENT_WARNING,
+                "segment-%016llx offset %llu: a footer is damaged; what it said is read from the "
+                "blocks, no record is hit",
+                (unsigned long long)s->id, (unsigned long long)offset);
 }
 
 /* Ends the log here: the segment is sealed behind its last whole commit, and what follows is
@@ -196,6 +283,7 @@ static int record_enter(struct scan *scan, const struct record *r, uint64_t epoc
                                      .place = place,
                                      .value_bytes = r->raw_len};
     scan->records++;
+    record_note(scan, partition, &entry, r->collection);
     /* R5: what a former replica held before it became one again is discarded. */
     if (epoch < scan->since[partition])
         return 0;
@@ -300,7 +388,6 @@ static int commit_enter(struct scan *scan, const uint8_t *bytes, const struct co
 
 static void accept(struct scan *scan, const struct commit_head *head, struct kho_id checksum)
 {
-    slot_segment(scan, scan->slot)->records += head->records;
     scan->expected = head->sequence + 1;
     scan->predecessor = checksum;
     scan->last_empty = head->blocks == 0;
@@ -323,8 +410,12 @@ static int continues(struct scan *scan, const struct commit_head *head)
         int error = cut(scan, from, torn);
         return error != 0 ? error : 0;
     }
-    if (chained && !scan->gap_dirty)
+    /* Between two commits that follow each other there is a footer, or nothing. */
+    if (chained) {
+        if (scan->gap_dirty)
+            footer_tell(scan, from);
         return 1;
+    }
     /* Where only the sequence has a gap, what is noted hides no block of the commit here. */
     int error = rot(scan, from, kho_max(scan->position - from, COMMIT_HEAD), "a commit");
     return error != 0 ? error : 1;
@@ -348,10 +439,33 @@ static int commit_scan(struct scan *scan, const struct commit_head *head, struct
                     "segment-%016llx offset %llu: bytes between the blocks of a commit changed; "
                     "no record is hit, but the disk loses bits",
                     (unsigned long long)head->segment, (unsigned long long)head->offset);
+    commit_note(scan, head, check.heads && check.bad_blocks == 0);
     int error = commit_enter(scan, bytes, head);
     if (error == 0)
         accept(scan, head, checksum);
     return error;
+}
+
+/* A footer stands between commits or behind the last one. Damaged, it hurts no record: the blocks
+ * say the same. */
+static int footer_scan(struct scan *scan, const struct footer_head *head)
+{
+    struct footer footer;
+    const uint8_t *bytes;
+    int there = window_need(&scan->window, scan->position, head->length, &bytes);
+    if (there != 1)
+        return there == 0 ? 1 : there;
+    bool good = footer_open(bytes, head, &footer) == 0;
+    bool follows = scan->gap == NO_GAP && head->last + 1 == scan->expected &&
+                   kho_id_equal(&head->predecessor, &scan->predecessor);
+    if (!good)
+        footer_tell(scan, scan->position);
+    if (good && follows)
+        footer_note(scan, head);
+    else
+        footer_maker_skip(tail_of(scan));
+    scan->position += head->length;
+    return 0;
 }
 
 /* The end of a segment whose commits were followed. */
@@ -361,7 +475,9 @@ static int segment_end(struct scan *scan)
     uint64_t end = scan->gap != NO_GAP ? scan->gap : scan->limit;
     int error = 0;
     if (s->sealed) {
-        if (end < scan->limit)
+        if (end < scan->limit && end == s->footer)
+            footer_tell(scan, end);
+        else if (end < scan->limit)
             error = rot(scan, end, scan->limit - end, "the end of a segment");
         scan->expected = s->last + 1;
         scan->predecessor = s->last_checksum;
@@ -447,6 +563,7 @@ static void segment_skip(struct scan *scan)
 static int scan_step(struct scan *scan)
 {
     struct commit_head head;
+    struct footer_head footer;
     struct kho_id checksum;
     const uint8_t *bytes;
     const struct segment *s = slot_segment(scan, scan->slot);
@@ -465,6 +582,8 @@ static int scan_step(struct scan *scan)
         return there == 0 ? 1 : there;
     if (head_at(scan, bytes, &head, &checksum) && head.sequence >= scan->expected)
         return commit_scan(scan, &head, checksum);
+    if (footer_at(scan, bytes, &footer))
+        return footer_scan(scan, &footer);
     if (scan->gap == NO_GAP)
         scan->gap = scan->position;
     scan->gap_dirty = scan->gap_dirty || !all_zero(bytes, s->alignment);

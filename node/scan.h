@@ -2,9 +2,10 @@
  *
  * First a survey of the segments that weren't sealed: the commit heads in them, which say what is
  * known to be durable. Then a scan of all segments in order: each commit is checked and its records
- * enter the index. What is missing or broken at or below the known durable sequence is rot: noted,
- * an episode opened, never cut off. Above it, the first thing that isn't whole ends the log: what
- * is plainly torn is dropped; anything else makes the shard suspect. */
+ * enter the index, and depot.tail what no footer says yet. What is missing or broken at or below
+ * the known durable sequence is rot: noted, an episode opened, never cut off. Above it, the first
+ * thing that isn't whole ends the log: what is plainly torn is dropped; anything else makes the
+ * shard suspect. */
 #ifndef KHO_NODE_SCAN_H
 #define KHO_NODE_SCAN_H
 
@@ -23,6 +24,8 @@ struct scan {
     struct kho_id predecessor;
     uint64_t gap; /* where what isn't a commit begins, UINT64_MAX: nowhere */
     bool gap_dirty;
+    uint32_t tail;    /* the slot whose records depot.tail has */
+    bool noting;      /* what is in the commit at hand is noted there */
     bool cut;         /* the log ended: what follows is sealed or unused */
     bool missing;     /* an unsealed segment is gone: how far it went is unknown */
     bool last_empty;  /* the last commit is a mark */

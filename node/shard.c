@@ -6,6 +6,7 @@
  * leaves it serving reads (R4). */
 #include "shard.h"
 
+#include "footer.h"
 #include "serve.h"
 
 #include <errno.h>
@@ -37,6 +38,7 @@ void shard_options_init(struct shard_options *options)
         .memory_max = 1ull << 30,
         .connections_max = 1024,
         .commits_max = 4,
+        .footer_entries = FOOTER_ENTRIES,
         .idle_mark_ms = 50,
         .reserve_bytes = 1ull << 30,
     };
@@ -52,7 +54,8 @@ static bool shard_options_valid(const struct shard_options *o)
     if (o->alignment < 512 || o->alignment > 65536 || (o->alignment & (o->alignment - 1)) != 0)
         return false;
     return o->memory_max >= 64 * mib && o->connections_max >= 1 &&
-           o->connections_max <= (1u << 16) && o->commits_max >= 1 && o->commits_max <= 16;
+           o->connections_max <= (1u << 16) && o->footer_entries >= 1 &&
+           o->footer_entries <= FOOTER_ENTRIES && o->commits_max >= 1 && o->commits_max <= 16;
 }
 
 int shard_create(const struct shard_options *options, struct shard **ret_shard)

@@ -31,7 +31,9 @@ struct shard_options {
     uint32_t alignment;     /* of direct I/O: a power of two, 512 to 65,536 */
     uint64_t memory_max;    /* bytes, index and buffers included; at least 64 MiB */
     uint32_t connections_max;
-    uint32_t commits_max;   /* commits in flight, 1 to 16 */
+    uint32_t commits_max; /* commits in flight, 1 to 16 */
+    uint32_t
+        footer_entries;     /* records after which a footer is written, at most 16,384 (footer.h) */
     uint32_t idle_mark_ms;  /* after so long without a write an empty commit marks the end (R3) */
     uint64_t reserve_bytes; /* R4: below this much free disk user writes are refused; deletes,
                                repair and write-back below half of it; compaction below a quarter */

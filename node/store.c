@@ -41,7 +41,9 @@ int store_create(const struct shard_options *options, struct shard_world *world,
     maker_init(&store->maker, depot);
     mapset_init(&store->mapset, depot);
     replace_init(&store->manifest_file, depot, FILE_MANIFEST, DEPOT_FILE_MANIFEST);
-    int error = recover_init(&store->recover, depot);
+    int error = footer_maker_init(&depot->tail, world, options->footer_entries);
+    if (error == 0)
+        error = recover_init(&store->recover, depot);
     if (error == 0)
         error = log_init(&store->log, depot);
     if (error == 0)
@@ -78,6 +80,7 @@ void store_destroy(struct store *store)
     log_fini(&store->log);
     index_destroy(depot->index);
     depot_map_release(depot, &depot->map);
+    footer_maker_fini(&depot->tail);
     manifest_fini(&depot->manifest);
     world_release(world, store->close_ops, store->close_count * sizeof *store->close_ops);
     world_release(world, store, sizeof *store);
@@ -138,6 +141,8 @@ static void log_resume(struct store *store)
     /* A mark at the end, or a sealed end in the manifest, says already that all is durable. */
     log->marked = tail == LOG_NO_SEGMENT || scan->last_empty ? log->durable : UINT64_MAX;
     log->idle_since_ns = scan->now.mono_ns;
+    if (tail == LOG_NO_SEGMENT || tail != scan->tail)
+        footer_maker_reset(&depot->tail);
     if (tail != LOG_NO_SEGMENT) {
         log->current = tail;
         log->position = manifest_segment(&depot->manifest, tail)->end;
@@ -482,6 +487,9 @@ void store_completed(struct store *store, struct op *op, struct kho_now now)
     switch (op->purpose) {
     case PURPOSE_COMMIT:
         log_completed(&store->log, op, now);
+        break;
+    case PURPOSE_FOOTER:
+        log_footer_completed(&store->log, op, now);
         break;
     case PURPOSE_FETCH:
         reader_completed(&store->reader, op, now);

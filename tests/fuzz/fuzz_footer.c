@@ -56,10 +56,10 @@ size_t fuzz_seed(unsigned n, uint8_t *to, size_t max)
     struct shard_world world;
     struct footer_maker maker;
     struct footer_ref before = {.offset = 8192, .length = 512, .from = FROM, .entries = 2};
-    if (n > 1 || max < footer_bytes(SEED_ENTRIES, ALIGNMENT))
+    if (n > 1 || max < footer_bytes(SEED_ENTRIES, 1, ALIGNMENT))
         return 0;
     world_init(&world, 16u << 20, 1);
-    int error = footer_maker_init(&maker, &world);
+    int error = footer_maker_init(&maker, &world, FOOTER_ENTRIES);
     KHO_ASSERT(error == 0);
     if (n == 1)
         footer_maker_ref(&maker, &before);

@@ -1,6 +1,8 @@
 /* store_rig.c: drives a store over a disk in memory (store_rig.h). */
 #include "store_rig.h"
 
+#include "node/footer.h"
+
 #include <kho/map.h>
 
 static const struct kho_id RIG_INCARNATION = {{1, 2, 3, 4, 5, 6, 7, 8, 9}};
@@ -20,6 +22,7 @@ void rig_init(struct rig *rig)
         .memory_max = 128u << 20,
         .connections_max = 1,
         .commits_max = 4,
+        .footer_entries = FOOTER_ENTRIES,
         .idle_mark_ms = 50,
         .reserve_bytes = 1u << 20,
     };

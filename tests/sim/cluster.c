@@ -335,6 +335,7 @@ void node_start(struct node *node)
     options.memory_max = cluster->options.memory_max;
     options.connections_max = cluster->options.net.connections_max;
     options.commits_max = cluster->options.commits_max;
+    options.footer_entries = cluster->options.footer_entries;
     options.idle_mark_ms = cluster->options.idle_mark_ms;
     options.reserve_bytes = cluster->options.reserve_bytes;
     int rc = shard_create(&options, &node->shard);
@@ -496,6 +497,7 @@ void cluster_options_init(struct cluster_options *options)
         .read_quorum = 2,
         .alignment = 4096,
         .commits_max = 2,
+        .footer_entries = 30,
         .idle_mark_ms = 20,
         .segment_bytes = 32ull << 20,
         .memory_max = 128ull << 20,

@@ -21,6 +21,7 @@ struct cluster_options {
     uint8_t replicas, write_quorum, read_quorum;
     uint32_t alignment;
     uint32_t commits_max;
+    uint32_t footer_entries;
     uint32_t idle_mark_ms;
     uint64_t segment_bytes, memory_max, reserve_bytes;
     uint32_t deadline_ms; /* of the clients */

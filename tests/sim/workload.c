@@ -55,6 +55,7 @@ void plan_draw(struct sim *sim, struct plan *ret_plan, struct cluster_options *r
     o->partitions = 1u << sim_below(sim, 5);
     o->alignment = sim_below(sim, 3) == 0 ? 512 : 4096;
     o->commits_max = (uint32_t)sim_between(sim, 1, 4);
+    o->footer_entries = (uint32_t)one_of(sim, 1, 10, 100);
     o->idle_mark_ms = one_of(sim, 5, 20, 100);
     o->deadline_ms = p->deadline_ms;
     o->hedge_ms = one_of(sim, 1, 20, 50);

@@ -37,10 +37,10 @@ static int setup(void **state)
     struct bench *b = calloc(1, sizeof *b);
     assert_non_null(b);
     world_init(&b->world, 64u << 20, 1);
-    assert_int_equal(footer_maker_init(&b->maker, &b->world), 0);
+    assert_int_equal(footer_maker_init(&b->maker, &b->world, FOOTER_ENTRIES), 0);
     kho_random_init(&b->random, 7);
     b->noted = calloc(FOOTER_ENTRIES_MAX, sizeof *b->noted);
-    b->bytes = malloc(footer_bytes(FOOTER_ENTRIES_MAX, ALIGNMENT));
+    b->bytes = malloc(footer_bytes(FOOTER_ENTRIES_MAX, FOOTERS_MAX, ALIGNMENT));
     assert_true(b->noted != NULL && b->bytes != NULL);
     *state = b;
     return 0;
@@ -168,7 +168,7 @@ static void round_trips(void **state)
     for (size_t i = 0; i < KHO_COUNT_OF(shapes); i++) {
         footer_maker_reset(&b->maker);
         footer_make(b, &shapes[i]);
-        assert_true(b->head.length <= footer_bytes(shapes[i].count, ALIGNMENT));
+        assert_true(b->head.length <= footer_bytes(shapes[i].count, 0, ALIGNMENT));
         footer_same(b, shapes[i].count);
     }
 }

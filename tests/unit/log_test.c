@@ -1,6 +1,7 @@
 /* log_test.c: how records become commits: gathered, bounded, never across segments, with room that
  * is promised before it is taken. */
 #include "node/footer.h"
+#include "node/place.h"
 #include "tests/lib/store_rig.h"
 #include "unit.h"
 
@@ -108,17 +109,109 @@ static void room_is_kept(void **state)
     }
 }
 
-/* Walks the commits of a segment file as they lie on the disk. */
-static uint32_t walk(struct rig *rig, uint64_t id, uint64_t *sequence, struct kho_id *predecessor)
+/* What the blocks of a commit say, as a footer would. */
+static uint32_t commit_list(const uint8_t *commit, const struct commit_head *head,
+                            const struct identity *identity, struct footer_entry *to)
 {
+    uint32_t offset = COMMIT_HEAD, count = 0;
+    struct block_head block;
+    while (commit_next_block(commit, head, identity, &offset, &block) == 1) {
+        const uint8_t *body = commit + (block.offset - head->offset) + BLOCK_HEAD;
+        uint8_t *raw = malloc(block.raw_len);
+        uint32_t at = 0;
+        struct record r;
+        assert_non_null(raw);
+        assert_int_equal(block_unpack(&block, body, raw), 0);
+        while (block_next(raw, block.raw_len, &at, &r) == 1) {
+            struct key_hash hash = key_hash(r.collection, r.key, r.key_len, 77);
+            to[count++] = (struct footer_entry){
+                .collection = r.collection,
+                .partition =
+                    key_partition(r.collection, r.key, r.key_len, 77,
+                                  r.collection == 2 ? '/' : KHO_NO_SEPARATOR, RIG_PARTITIONS, hash),
+                .tag = key_tag(hash),
+                .version = r.version,
+                .value_bytes = r.raw_len,
+                .place = (uint32_t)place_encode(0, block.offset, BLOCK_HEAD + block.stored_len),
+                .tombstone = record_is_tombstone(&r)};
+        }
+        free(raw);
+    }
+    assert_int_equal(count, head->records);
+    return count;
+}
+
+static int entry_order(const struct footer_entry *a, const struct footer_entry *b)
+{
+    if (a->partition != b->partition)
+        return a->partition < b->partition ? -1 : 1;
+    if (a->collection != b->collection)
+        return a->collection < b->collection ? -1 : 1;
+    return key_tag_compare(a->tag, b->tag);
+}
+
+/* The footer says exactly what the blocks do, equal keys in the order of the log. */
+static void footer_same(const uint8_t *bytes, const struct footer_head *head,
+                        struct footer_entry *listed, uint32_t count)
+{
+    struct footer footer;
+    struct footer_cursor cursor;
+    struct footer_entry e;
+    uint32_t at = 0;
+    for (uint32_t i = 1; i < count; i++) {
+        struct footer_entry moved = listed[i];
+        uint32_t to = i;
+        for (; to > 0 && entry_order(&listed[to - 1], &moved) > 0; to--)
+            listed[to] = listed[to - 1];
+        listed[to] = moved;
+    }
+    assert_int_equal(footer_open(bytes, head, &footer), 0);
+    assert_int_equal(head->entries, count);
+    footer_begin(&cursor, &footer);
+    while (footer_run(&cursor))
+        for (; cursor.left > 0; at++) {
+            footer_take(&cursor, &e);
+            assert_int_equal(entry_order(&e, &listed[at]), 0);
+            assert_int_equal(version_compare(e.version, listed[at].version), 0);
+            assert_int_equal(e.value_bytes, listed[at].value_bytes);
+            assert_int_equal(e.place, listed[at].place);
+            assert_int_equal(e.tombstone, listed[at].tombstone);
+        }
+    assert_int_equal(at, count);
+}
+
+/* Walks the commits and footers of a segment file as they lie on the disk; *ret_open: records that
+ * no footer covers. */
+static uint32_t walk(struct rig *rig, uint64_t id, uint64_t *sequence, struct kho_id *predecessor,
+                     uint32_t *ret_footers, uint32_t *ret_open)
+{
+    static struct footer_entry listed[FOOTER_ENTRIES_MAX];
     const struct memory_file *f = memory_disk_file(&rig->disk, FILE_SEGMENT, id);
     struct identity identity = {.incarnation = rig->options.incarnation, .cluster = {{9, 9, 9, 9}}};
     struct commit_head head;
     struct kho_id checksum;
-    uint64_t at = segment_start(4096);
-    uint32_t commits = 0;
-    while (commit_head_decode(f->stable + at, &identity, &head, &checksum) == 0) {
+    struct footer_head footer;
+    uint64_t at = segment_start(4096), from = at, first = *sequence + 1;
+    uint32_t commits = 0, count = 0;
+    *ret_footers = 0;
+    for (;;) {
         struct commit_check check;
+        if (footer_head_decode(f->stable + at, &identity, &footer) == 0) {
+            assert_int_equal(footer.from, from);
+            assert_int_equal(footer.first, first);
+            assert_int_equal(footer.last, *sequence);
+            assert_int_equal(footer.epoch, 1);
+            assert_int_equal(footer.footers, *ret_footers);
+            assert_memory_equal(&footer.predecessor, predecessor, 16);
+            footer_same(f->stable + at, &footer, listed, count);
+            count = 0;
+            from = at += footer.length;
+            first = *sequence + 1;
+            ++*ret_footers;
+        }
+        if (commit_head_decode(f->stable + at, &identity, &head, &checksum) != 0)
+            break;
+        count += commit_list(f->stable + at, &head, &identity, listed + count);
         assert_int_equal(head.sequence, ++*sequence);
         assert_memory_equal(&head.predecessor, predecessor, 16);
         assert_true(head.durable < head.sequence);
@@ -130,33 +223,43 @@ static uint32_t walk(struct rig *rig, uint64_t id, uint64_t *sequence, struct kh
         *predecessor = checksum;
         at += head.length;
         commits++;
-        assert_true(at + footer_bytes(1, 4096) <= f->size);
     }
+    *ret_open = count;
     assert_true(all_zero(f->stable + at, f->size - at));
     return commits;
 }
 
-/* On the disk the commits form one chain through all segments, each within one, with room for the
- * footer behind the last. */
+/* On the disk the commits form one chain through all segments, each within one; footers say what is
+ * in them, up to the end of each segment but the last. */
 static void chain(void **state)
 {
     struct rig *rig = *state;
     struct kho_id predecessor = {{0}};
     uint64_t sequence = 0;
-    uint32_t commits = 0;
+    uint32_t commits = 0, footers, open;
+    rig->options.footer_entries = 20;
     rig_ready(rig);
     for (uint32_t i = 0; i < 400; i++) {
-        uint32_t len = i % 50 == 0 ? 1500000 : i % 3 == 0 ? 20000 : 200;
-        while (put(rig, i, len, NULL) == -EAGAIN)
+        uint32_t len = i % 50 == 0    ? 1500000
+                       : i % 3 == 0   ? 20000
+                       : i % 11 == 10 ? RIG_TOMBSTONE
+                                      : 200;
+        /* Keys of two collections, and every fourth again and again. */
+        struct rig_key key = rig_key(1 + i % 2, i % 4 == 0 ? 0 : i);
+        while (rig_put(rig, &key, T0 + i, i + 1, len, false, NULL) == -EAGAIN)
             rig_run(rig);
         if (i % 7 == 0)
             rig_run(rig);
     }
     rig_run(rig);
     rig_pass(rig, 100);
-    for (uint64_t id = 1; id <= stat_of(rig, STAT_segments); id++)
-        commits += walk(rig, id, &sequence, &predecessor);
-    assert_true(stat_of(rig, STAT_segments) > 2);
+    uint64_t segments = stat_of(rig, STAT_segments);
+    assert_true(segments > 2);
+    for (uint64_t id = 1; id <= segments; id++) {
+        commits += walk(rig, id, &sequence, &predecessor, &footers, &open);
+        assert_true(footers > 2 || id + 1 >= segments);
+        assert_true(open == 0 || id + 1 >= segments);
+    }
     assert_int_equal(sequence, store_durable(rig->store));
     assert_int_equal(commits, stat_of(rig, STAT_commits));
 }

@@ -35,8 +35,9 @@ static int check(struct rig *rig, uint32_t number, uint32_t len)
     return rig_check(rig, &key, T0 + 1, number + 1, len);
 }
 
-/* Two commits in flight, the first the last of its segment, the second the first of the next one.
- * Returns the number of the first one's record; all before are acknowledged. */
+/* Two commits in flight, the first the last of its segment (whose footer is held between them), the
+ * second the first of the next one. Returns the number of the first one's record; all before are
+ * acknowledged. */
 static uint32_t at_the_switch(struct rig *rig, uint32_t len)
 {
     rig_ready(rig);
@@ -46,8 +47,8 @@ static uint32_t at_the_switch(struct rig *rig, uint32_t len)
         rig_run(rig);
         put(rig, number + 1, len);
         rig_run(rig);
-        assert_int_equal(rig->held_count, 2);
-        if (rig->held[0]->file != rig->held[1]->file)
+        assert_in_range(rig->held_count, 2, 3);
+        if (rig->held_count == 3 && rig->held[0]->file == rig->held[1]->file)
             return number;
         rig_release(rig);
         rig->hold_commits = false;
@@ -64,27 +65,34 @@ static uint32_t at_the_switch(struct rig *rig, uint32_t len)
 }
 
 /* R3: the first commit of a segment reached the disk, the last of the one before didn't: dropped as
- * torn, and the log goes on where later starts find it in order. */
+ * torn, and the log goes on where later starts find it in order. Whether the footer between them
+ * did makes no difference. */
 static void hole_before_the_next_segment(void **state)
 {
     struct rig *rig = *state;
-    uint32_t number = at_the_switch(rig, 60000);
-    for (uint32_t pass = 0; pass < 3; pass++) {
-        if (pass == 0)
-            memory_disk_tear(&rig->disk, rig->held[1], UINT64_MAX);
-        rig->hold_commits = false;
-        rig_crash(rig);
-        assert_int_equal(store_phase(rig->store), STORE_READY);
-        assert_int_equal(store_episodes(rig->store, NULL, 0), 0);
-        assert_int_equal(check(rig, number, 60000), KHO_ENOTFOUND);
-        assert_int_equal(check(rig, number + 1, 60000), KHO_ENOTFOUND);
-        for (uint32_t i = 0; i < number; i++)
-            assert_int_equal(check(rig, i, 60000), 0);
-        for (uint32_t i = 0; i < pass * 40; i++)
-            assert_int_equal(check(rig, 10000 + i, 60000), 0);
-        for (uint32_t i = pass * 40; i < pass * 40 + 40; i++) {
-            put(rig, 10000 + i, 60000);
-            rig_run(rig);
+    for (uint32_t footer = 0; footer < 2; footer++) {
+        rig_fini(rig);
+        rig_init(rig);
+        uint32_t number = at_the_switch(rig, 60000);
+        for (uint32_t pass = 0; pass < 3; pass++) {
+            if (pass == 0)
+                memory_disk_tear(&rig->disk, rig->held[2], UINT64_MAX);
+            if (pass == 0 && footer == 1)
+                memory_disk_tear(&rig->disk, rig->held[1], UINT64_MAX);
+            rig->hold_commits = false;
+            rig_crash(rig);
+            assert_int_equal(store_phase(rig->store), STORE_READY);
+            assert_int_equal(store_episodes(rig->store, NULL, 0), 0);
+            assert_int_equal(check(rig, number, 60000), KHO_ENOTFOUND);
+            assert_int_equal(check(rig, number + 1, 60000), KHO_ENOTFOUND);
+            for (uint32_t i = 0; i < number; i++)
+                assert_int_equal(check(rig, i, 60000), 0);
+            for (uint32_t i = 0; i < pass * 40; i++)
+                assert_int_equal(check(rig, 10000 + i, 60000), 0);
+            for (uint32_t i = pass * 40; i < pass * 40 + 40; i++) {
+                put(rig, 10000 + i, 60000);
+                rig_run(rig);
+            }
         }
     }
 }
@@ -94,7 +102,7 @@ static void garbage_in_the_next_segment(void **state)
 {
     struct rig *rig = *state;
     uint32_t number = at_the_switch(rig, 60000);
-    memory_disk_tear(&rig->disk, rig->held[1], ~1ull);
+    memory_disk_tear(&rig->disk, rig->held[2], ~1ull);
     rig->hold_commits = false;
     rig_crash(rig);
     assert_true(store_suspect(rig->store));
