@@ -14,6 +14,8 @@
  * for a majority, too. A replica that can't say (R2) is neither. */
 #include "item.h"
 
+#include "bundle.h"
+
 /* --- Beginning -------------------------------------------------------------------------------- */
 
 static void slot_reset(struct slot *slot, struct item *item, struct session *session)
@@ -78,6 +80,7 @@ static bool item_version_draw(struct client *client, struct item *item, uint64_t
         version_stamp(item->highest.counter, item->floor, wall_ms, client->stamp_serial++);
     if (counter == 0)
         return false;
+    bundle_leave(client, item);
     item->version = (struct version){.counter = counter, .writer = client->writer};
     item->stamped = true;
     return true;

@@ -18,6 +18,7 @@
 
 struct records;
 struct batch;
+struct bundle;
 struct large;
 
 enum slot_ask {
@@ -70,6 +71,7 @@ struct item {
     uint32_t index;
     uint32_t partition;
     struct slot *slots;
+    struct bundle *bundle; /* that its record is compressed in, for the present version */
     const uint8_t *key;
     const uint8_t *value; /* to be written; of a read: of the record in hand */
     uint32_t value_len;
@@ -87,9 +89,10 @@ struct item {
     bool want_value : 1;  /* read: get, or stat that must write back */
     bool confirming : 1;  /* read: the source is asked whether it still has `version` */
     bool confirmed : 1;
-    bool held : 1;  /* ended, and slots are still on their way */
-    uint8_t source; /* read: the slot that is asked to confirm */
-    int refusal;    /* the gravest so far */
+    bool held : 1;   /* ended, and slots are still on their way */
+    bool single : 1; /* write: its record goes by itself, not in a bundle */
+    uint8_t source;  /* read: the slot that is asked to confirm */
+    int refusal;     /* the gravest so far */
     struct key_hash hash;
     struct kho_id content;
     struct version version;

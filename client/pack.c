@@ -7,6 +7,7 @@
  * waits.
  *
  * How it fails: only memory can run out; then the session breaks and what waits goes on waiting. */
+#include "bundle.h"
 #include "item.h"
 #include "session.h"
 
@@ -202,8 +203,13 @@ static uint32_t pack_entries(struct session *session, struct batch *batch, uint3
         uint32_t size = pack_entry_size(slot);
         if (size > room - used)
             break;
+        /* One of a bundle that is whole here begins a frame of its own. */
+        if (batch->kind == SLOT_WRITE && batch->count > 0 && bundle_waits(session))
+            break;
         queue_remove(&slot->link);
         session->waiting_count[batch->kind]--;
+        if (batch->kind == SLOT_WRITE && slot->item->bundle == NULL)
+            slot->item->single = true;
         pack_entry(slot, to + used);
         used += size;
         slot_sent(slot, batch, batch->count);
@@ -219,14 +225,20 @@ static int pack_batch(struct client *client, struct session *session, struct sen
     if (session->waiting_count[kind] == 0 || session->batch_count >= SESSION_BATCHES_MAX ||
         session->bytes_under_way >= SESSION_BYTES_MAX || session->way_count == SESSION_WAYS)
         return 0;
+    if (kind == SLOT_WRITE)
+        bundle_make(client, session);
     const struct slot *first = KHO_CONTAINER_OF(session->waiting[kind].next, struct slot, link);
     uint32_t room = pack_room(block);
     if (room < KHO_FRAME_HEAD || pack_entry_size(first) > room - KHO_FRAME_HEAD)
         return 0;
     room -= KHO_FRAME_HEAD;
+    bool bundles = kind == SLOT_WRITE && bundle_waits(session);
     uint32_t max = kind == SLOT_READ ? PACK_READS_MAX : KHO_FRAME_ENTRIES_MAX;
     max = (uint32_t)kho_min(max, session->waiting_count[kind]);
-    max = (uint32_t)kho_min(max, room / WIRE_PROBE_ASK);
+    if (bundles && first->item->bundle->stored_len + WIRE_BLOCK_HEAD > room)
+        return 0;
+    if (!bundles)
+        max = (uint32_t)kho_min(max, room / WIRE_PROBE_ASK);
     struct batch *batch = (struct batch *)client_allocate(
         client, sizeof *batch + (size_t)max * sizeof(struct slot *));
     if (batch == NULL)
@@ -235,12 +247,13 @@ static int pack_batch(struct client *client, struct session *session, struct sen
     queue_init(&batch->request.link);
     batch->session = session;
     batch->kind = (uint8_t)kind;
-    batch->request.type = pack_types[kind];
+    batch->request.type = bundles ? WIRE_WRITE_BLOCKS : pack_types[kind];
     batch->request.deadline_ns = CLIENT_NEVER;
     batch->request.frame = batch_frame;
     batch->request.end = batch_end;
     uint8_t *to = block->bytes + block->len + KHO_FRAME_HEAD;
-    uint32_t used = pack_entries(session, batch, max, to, room);
+    uint32_t used = bundles ? bundle_pack(session, batch, max, to, room)
+                            : pack_entries(session, batch, max, to, room);
     KHO_ASSERT(batch->count > 0);
     struct way *way = request_way(session, &batch->request, KHO_FRAME_HEAD + used, true, now);
     KHO_ASSERT(way != NULL);

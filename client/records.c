@@ -9,6 +9,7 @@
  * call before the first map waits for it, `unavailable_after` at the longest. The deadline ends
  * every item that is left. Values held back for laggards are bounded: the oldest call's are dropped
  * and counted, for flush to tell and repair to find. */
+#include "bundle.h"
 #include "item.h"
 #include "quorum.h"
 
@@ -54,6 +55,9 @@ uint8_t *records_value(struct client *client, struct records *call, size_t len)
 
 static void records_free(struct client *client, struct records *call)
 {
+    /* Before it is resolved, no item is in a bundle, and some may not be filled yet. */
+    for (uint32_t i = 0; call->resolved && i < call->count; i++)
+        bundle_leave(client, &call->items[i]);
     while (call->chunks != NULL) {
         struct value_chunk *chunk = call->chunks;
         call->chunks = chunk->next;

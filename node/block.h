@@ -43,7 +43,7 @@
 enum {
     BLOCK_HEAD = 192,
     BLOCK_ALIGN = 64,
-    BLOCK_RAW_MAX = 16 << 10, /* of a packed block */
+    BLOCK_RAW_MAX = KHO_BLOCK_RAW_MAX, /* of a packed block */
     BLOCK_BODY_MAX = KHO_RECORD_MAX,
     BLOCK_FORMAT = 1
 };

@@ -254,11 +254,14 @@ static int place_check(const struct log *log, uint64_t bytes, uint32_t records)
     return log->depot->no_space ? KHO_ENOSPACE : -EAGAIN;
 }
 
-static bool gather_full(const struct log *log)
+/* True if the gathering commit doesn't take so many records in so many blocks more, beside the raw
+ * block. */
+static bool gather_full(const struct log *log, uint32_t records, uint32_t blocks)
 {
     const struct commit *c = log->gather;
-    return c->used + log->raw_used >= LOG_COMMIT_TARGET || c->entry_count >= LOG_COMMIT_RECORDS ||
-           c->block_count + 2 > LOG_COMMIT_BLOCKS;
+    return c->used + log->raw_used >= LOG_COMMIT_TARGET ||
+           c->entry_count + records > LOG_COMMIT_RECORDS ||
+           c->block_count + 1 + blocks > LOG_COMMIT_BLOCKS;
 }
 
 int log_room(const struct log *log, uint64_t bytes, uint32_t records)
@@ -385,27 +388,26 @@ static int gather_take(struct log *log, const struct record *record)
     return 0;
 }
 
-int log_take(struct log *log, uint32_t partition, struct key_tag tag, const struct record *record,
-             bool reserved, struct kho_now now, uint64_t *ret_sequence)
+/* The commit that gathers: the one at hand, or a fresh one where that is full. NULL: none is free
+ * now. `records` of them will be put in, as `blocks` more blocks. */
+static struct commit *gather_at_hand(struct log *log, uint32_t records, uint32_t blocks,
+                                     struct kho_now now)
 {
-    uint32_t size = (uint32_t)record_size(record);
-    int error = place_check(log, block_span(size) + BLOCK_ALIGN, 1);
-    if (error != 0)
-        return error;
-    if (log->gather != NULL && gather_full(log)) {
+    if (log->gather != NULL && gather_full(log, records, blocks)) {
         log_cut(log);
         log_pump(log, false, now);
     }
     if (log->gather == NULL) {
         if (queue_empty(&log->free))
-            return -EAGAIN;
+            return NULL;
         gather_open(log);
     }
-    struct commit *c = log->gather;
-    if (gather_take(log, record) != 0)
-        return log->flying_count > 0 ? -EAGAIN : KHO_EFULL;
-    /* Small records are in the block that will be packed next, large ones in the last closed. */
-    uint32_t block = c->block_count - (size > BLOCK_RAW_MAX);
+    return log->gather;
+}
+
+static void pending_add(struct log *log, struct commit *c, uint32_t block, uint32_t partition,
+                        struct key_tag tag, const struct record *record, bool reserved)
+{
     c->entries[c->entry_count] = (struct pending){
         .collection = record->collection,
         .partition = partition,
@@ -418,6 +420,48 @@ int log_take(struct log *log, uint32_t partition, struct key_tag tag, const stru
         .reserved = reserved,
     };
     pending_insert(log, c, c->entry_count++);
+}
+
+int log_take(struct log *log, uint32_t partition, struct key_tag tag, const struct record *record,
+             bool reserved, struct kho_now now, uint64_t *ret_sequence)
+{
+    uint32_t size = (uint32_t)record_size(record);
+    int error = place_check(log, block_span(size) + BLOCK_ALIGN, 1);
+    if (error != 0)
+        return error;
+    struct commit *c = gather_at_hand(log, 1, 1, now);
+    if (c == NULL)
+        return -EAGAIN;
+    if (gather_take(log, record) != 0)
+        return log->flying_count > 0 ? -EAGAIN : KHO_EFULL;
+    /* Small records are in the block that will be packed next, large ones in the last closed. */
+    uint32_t block = c->block_count - (size > BLOCK_RAW_MAX);
+    pending_add(log, c, block, partition, tag, record, reserved);
+    *ret_sequence = c->sequence;
+    return 0;
+}
+
+int log_take_block(struct log *log, const struct store_entry *entries, uint32_t count,
+                   const uint8_t *stored, uint32_t stored_len, uint32_t raw_len, struct kho_now now,
+                   uint64_t *ret_sequence)
+{
+    KHO_ASSERT(stored_len < raw_len && raw_len <= BLOCK_RAW_MAX);
+    int error = place_check(log, block_span(stored_len) + BLOCK_ALIGN, count);
+    if (error != 0)
+        return error;
+    struct commit *c = gather_at_hand(log, count, 2, now);
+    if (c == NULL || gather_grow(log, block_span(BLOCK_RAW_MAX) + block_span(stored_len)) != 0)
+        return -EAGAIN;
+    raw_close(log);
+    uint32_t collection = entries[0].record.collection;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct store_entry *e = &entries[i];
+        if (e->record.collection != collection)
+            collection = 0;
+        pending_add(log, c, c->block_count, e->partition, key_tag(e->hash), &e->record, e->new_key);
+    }
+    memcpy(c->buffer + c->used + BLOCK_HEAD, stored, stored_len);
+    block_add(log, collection, raw_len, stored_len, count, KHO_CODEC_LZ4);
     *ret_sequence = c->sequence;
     return 0;
 }

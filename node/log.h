@@ -120,6 +120,11 @@ int log_room(const struct log *log, uint64_t bytes, uint32_t records);
  * KHO_EFULL (no memory for a large one, and nothing in flight would give some back). */
 int log_take(struct log *log, uint32_t partition, struct key_tag tag, const struct record *record,
              bool reserved, struct kho_now now, uint64_t *ret_sequence);
+/* Takes a block as store_write_block() has it; entries[].new_key: an index entry is reserved for
+ * it. 0 or -EAGAIN. */
+int log_take_block(struct log *log, const struct store_entry *entries, uint32_t count,
+                   const uint8_t *stored, uint32_t stored_len, uint32_t raw_len, struct kho_now now,
+                   uint64_t *ret_sequence);
 /* Closes the gathering commit: later records go to another one (a new epoch). */
 void log_cut(struct log *log);
 /* Starts what may start; `seal`: the gathering commit, too. */

@@ -39,7 +39,8 @@ int serve_init(struct serve *serve, const struct shard_options *options, struct 
     if (serve->conns == NULL)
         return -ENOMEM;
     memset(serve->conns, 0, serve->conns_bytes);
-    return serve_jobs_init(serve);
+    serve->raw = world_allocate(world, KHO_FRAME_RAW_MAX, 0);
+    return serve->raw != NULL ? serve_jobs_init(serve) : -ENOMEM;
 }
 
 void serve_attach(struct serve *serve, struct store *store)
@@ -57,6 +58,7 @@ void serve_fini(struct serve *serve)
         conn_fini(&serve->conns[i]);
     serve_jobs_fini(serve);
     world_release(serve->world, serve->conns, serve->conns_bytes);
+    world_release(serve->world, serve->raw, KHO_FRAME_RAW_MAX);
     while ((link = queue_pop(&serve->chunks)) != NULL) {
         struct request_chunk *chunk = KHO_CONTAINER_OF(link, struct request_chunk, link);
         for (int i = 0; i < SERVE_CHUNK; i++) {

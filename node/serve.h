@@ -1,6 +1,6 @@
 /* serve.h: what the frames of a shard's clients mean: checks, dispatch, requests in flight. The
- * rooms by kind of request: serve_probe, serve_write, serve_large, serve_read, serve_list,
- * serve_digest, serve_admin. (Rooms below: conn, share, store.)
+ * rooms by kind of request: serve_probe, serve_write, serve_blocks, serve_large, serve_read,
+ * serve_list, serve_digest, serve_admin. (Rooms below: conn, share, store.)
  *
  * A frame is checked, then carried out where it lies: its bytes are lent for the call. What can't
  * be answered at once becomes a struct request: a write or flush that waits for its commit, a job
@@ -111,6 +111,8 @@ struct serve {
     uint32_t malformed_events;
     uint64_t malformed_silent; /* not logged since the last line */
     int32_t statuses[KHO_FRAME_ENTRIES_MAX];
+    struct store_entry entries[STORE_BLOCK_RECORDS]; /* of the frame at hand */
+    uint8_t *raw; /* KHO_FRAME_RAW_MAX bytes: its blocks, unpacked */
 };
 
 /* --- For the shard ---------------------------------------------------------------------------- */
@@ -223,6 +225,23 @@ int serve_write_record(struct conn *conn, struct serve_policy *policy, const str
                        bool copy, uint64_t drops, uint64_t *ret_sequence);
 /* Answers what has become durable, or never will. */
 void serve_write_progress(struct serve *serve);
+/* A block as it came. */
+struct serve_block {
+    const uint8_t *stored;
+    uint32_t stored_len, raw_len;
+    uint32_t records;
+};
+/* Admits and stores the `count` decoded records in serve->entries: where `block` isn't NULL as that
+ * block, if all of it can be; else one by one. Statuses go to `statuses`; *highest rises to the
+ * sequence to wait for. Returns how many were refused. */
+uint32_t serve_write_entries(struct conn *conn, struct serve_policy *policy, uint32_t count,
+                             bool copy, const struct serve_block *block, int32_t *statuses,
+                             uint64_t *highest);
+/* The entries of the frame are stored, or refused: its request waits for the commit. */
+void serve_write_await(struct request *request, uint64_t sequence, uint32_t refused);
+/* serve_blocks.c */
+enum serve_verdict serve_blocks(struct conn *conn, const struct wire_head *head,
+                                const uint8_t *body, uint32_t len);
 /* serve_large.c */
 enum serve_verdict serve_large(struct conn *conn, const struct wire_head *head, const uint8_t *body,
                                uint32_t len);

@@ -204,6 +204,8 @@ static enum serve_verdict serve_dispatch(struct conn *conn, const struct wire_he
         return serve_write(conn, head, body, len);
     case WIRE_WRITE_LARGE:
         return serve_large(conn, head, body, len);
+    case WIRE_WRITE_BLOCKS:
+        return serve_blocks(conn, head, body, len);
     case WIRE_DATA:
         return serve_data(conn, head, body, len);
     case WIRE_READ:

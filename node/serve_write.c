@@ -8,7 +8,10 @@
  * acknowledged that was accepted under a lower one). */
 #include "serve.h"
 
-enum { WRITE_AHEAD = 16 };
+#include <assert.h>
+
+enum { WRITE_AHEAD = 32 };
+static_assert((int)WRITE_AHEAD <= (int)STORE_BLOCK_RECORDS, "a group lies in serve->entries");
 
 /* Decodes the entry at the front of `body`: its bytes, or KHO_EMALFORMED. */
 static int write_entry(const uint8_t *body, uint32_t len, bool copy, struct record *ret_record,
@@ -38,102 +41,121 @@ static int write_check(const uint8_t *body, uint32_t len, uint32_t count, bool c
     return at == len ? 0 : KHO_EMALFORMED;
 }
 
-/* An entry on its way into the store. */
-struct write {
-    struct record record;
-    uint64_t drops;
-    struct key_hash hash;
-    uint32_t partition;
-    int status;
-};
-
 /* Whether the record may be stored here, and where it belongs. */
-static int write_admit(struct conn *conn, struct serve_policy *policy, struct write *write)
+static int write_admit(struct conn *conn, struct serve_policy *policy, struct store_entry *entry)
 {
-    const struct record *record = &write->record;
+    const struct record *record = &entry->record;
     int status = serve_policy(conn, policy, record->collection, SERVE_VERB_WRITE);
     if (status < 0)
         return status;
     if (record->codec != KHO_CODEC_NONE)
         return KHO_EVERSION;
-    return serve_place(serve_of(conn), policy, record->key, record->key_len, &write->hash,
-                       &write->partition);
+    return serve_place(serve_of(conn), policy, record->key, record->key_len, &entry->hash,
+                       &entry->partition);
 }
 
-static int write_store(struct serve *serve, const struct write *write, bool copy,
+static int write_store(struct serve *serve, const struct store_entry *entry, bool copy,
                        uint64_t *ret_sequence)
 {
-    if (!record_value_matches(&write->record))
+    if (!record_value_matches(&entry->record))
         return KHO_ECHECKSUM;
-    return store_write(serve->store, write->partition, write->hash, &write->record, copy,
-                       write->drops, serve->host.now, ret_sequence);
+    return store_write(serve->store, entry->partition, entry->hash, &entry->record, copy,
+                       entry->drops, serve->host.now, ret_sequence);
 }
 
 int serve_write_record(struct conn *conn, struct serve_policy *policy, const struct record *record,
                        bool copy, uint64_t drops, uint64_t *ret_sequence)
 {
-    struct write write = {.record = *record, .drops = drops};
-    int status = write_admit(conn, policy, &write);
-    return status < 0 ? status : write_store(serve_of(conn), &write, copy, ret_sequence);
+    struct store_entry entry = {.record = *record, .drops = drops};
+    int status = write_admit(conn, policy, &entry);
+    return status < 0 ? status : write_store(serve_of(conn), &entry, copy, ret_sequence);
 }
 
-/* Decodes and admits `count` entries at the front of `body`, and fetches what their look-ups will
- * touch, so that the cache misses of a group overlap. Returns the bytes of the entries. */
-static uint32_t write_group(struct conn *conn, struct serve_policy *policy, const uint8_t *body,
-                            uint32_t len, bool copy, struct write *writes, uint32_t count)
-{
-    const struct store *store = serve_of(conn)->store;
-    uint32_t at = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        struct write *write = &writes[i];
-        int used = write_entry(body + at, len - at, copy, &write->record, &write->drops);
-        KHO_ASSERT(used > 0);
-        at += (uint32_t)used;
-        write->status = write_admit(conn, policy, write);
-        if (write->status == 0)
-            store_prefetch(store, write->record.collection, write->partition, write->hash, 0);
-    }
-    for (uint32_t i = 0; i < count; i++)
-        if (writes[i].status == 0)
-            store_prefetch(store, writes[i].record.collection, writes[i].partition, writes[i].hash,
-                           1);
-    return at;
-}
-
-/* Stores the entries; statuses go to serve->statuses. Returns how many were refused. */
-static uint32_t write_entries(struct conn *conn, const struct wire_head *head, const uint8_t *body,
-                              uint32_t len, uint64_t *ret_sequence)
+/* Admits the decoded entries, and fetches what their look-ups will touch, so that the cache misses
+ * of a group overlap. Returns how many were refused. */
+static uint32_t write_admit_all(struct conn *conn, struct serve_policy *policy, uint32_t count)
 {
     struct serve *serve = serve_of(conn);
-    struct serve_policy policy = {0};
-    struct write writes[WRITE_AHEAD];
-    bool copy = (head->flags & KHO_FRAME_COPY) != 0;
-    uint32_t at = 0, refused = 0;
-    uint64_t highest = 0;
-    for (uint32_t from = 0; from < head->count; from += WRITE_AHEAD) {
-        uint32_t group = (uint32_t)kho_min(WRITE_AHEAD, head->count - from);
-        at += write_group(conn, &policy, body + at, len - at, copy, writes, group);
-        for (uint32_t i = 0; i < group; i++) {
-            uint64_t sequence = 0;
-            int status = writes[i].status;
-            if (status == 0)
-                status = write_store(serve, &writes[i], copy, &sequence);
-            serve->statuses[from + i] = status;
-            refused += status != 0;
-            if (status == 0)
-                highest = kho_max(highest, sequence);
-        }
+    uint32_t refused = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct store_entry *e = &serve->entries[i];
+        e->status = write_admit(conn, policy, e);
+        refused += e->status != 0;
+        if (e->status == 0)
+            store_prefetch(serve->store, e->record.collection, e->partition, e->hash, 0);
     }
-    *ret_sequence = highest;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct store_entry *e = &serve->entries[i];
+        if (e->status == 0)
+            store_prefetch(serve->store, e->record.collection, e->partition, e->hash, 1);
+    }
     return refused;
+}
+
+/* True: all entries are taken, as the block that they came in. */
+static bool write_block(struct serve *serve, const struct serve_block *block,
+                        uint64_t *ret_sequence)
+{
+    for (uint32_t i = 0; i < block->records; i++)
+        if (!record_value_matches(&serve->entries[i].record))
+            return false;
+    return store_write_block(serve->store, serve->entries, block->records, block->stored,
+                             block->stored_len, block->raw_len, serve->host.now, ret_sequence);
+}
+
+uint32_t serve_write_entries(struct conn *conn, struct serve_policy *policy, uint32_t count,
+                             bool copy, const struct serve_block *block, int32_t *statuses,
+                             uint64_t *highest)
+{
+    struct serve *serve = serve_of(conn);
+    uint64_t sequence = 0;
+    uint32_t refused = write_admit_all(conn, policy, count);
+    if (refused == 0 && block != NULL && write_block(serve, block, &sequence)) {
+        *highest = kho_max(*highest, sequence);
+        memset(statuses, 0, count * sizeof *statuses);
+        return 0;
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        const struct store_entry *e = &serve->entries[i];
+        int status = e->status;
+        if (status == 0) {
+            status = write_store(serve, e, copy, &sequence);
+            refused += status != 0;
+        }
+        statuses[i] = status;
+        if (status == 0)
+            *highest = kho_max(*highest, sequence);
+    }
+    return refused;
+}
+
+void serve_write_await(struct request *request, uint64_t sequence, uint32_t refused)
+{
+    struct conn *conn = request->conn;
+    struct serve *serve = serve_of(conn);
+    if (refused > 0) {
+        size_t bytes = sizeof *request->statuses * request->count;
+        request->statuses = share_allocate_admitted(&serve->host.share, bytes);
+        if (request->statuses == NULL) {
+            /* Without them nothing can be said for certain; the client finds out anew. */
+            conn_abort(conn);
+            request_end(request);
+            return;
+        }
+        memcpy(request->statuses, serve->statuses, bytes);
+    }
+    request->sequence = sequence;
+    serve_await(serve, request);
 }
 
 enum serve_verdict serve_write(struct conn *conn, const struct wire_head *head, const uint8_t *body,
                                uint32_t len)
 {
     struct serve *serve = serve_of(conn);
+    struct serve_policy policy = {0};
     bool copy = (head->flags & KHO_FRAME_COPY) != 0;
     uint64_t sequence = 0;
+    uint32_t at = 0, refused = 0;
     if (write_check(body, len, head->count, copy) < 0)
         return SERVE_MALFORMED;
     if (!serve_room(conn, len, head->count, copy))
@@ -141,20 +163,18 @@ enum serve_verdict serve_write(struct conn *conn, const struct wire_head *head, 
     struct request *request = request_begin(conn, head);
     if (request == NULL)
         return serve_wait(conn, CONN_WAIT_POOL);
-    uint32_t refused = write_entries(conn, head, body, len, &sequence);
-    if (refused > 0) {
-        size_t bytes = sizeof *request->statuses * head->count;
-        request->statuses = share_allocate_admitted(&serve->host.share, bytes);
-        if (request->statuses == NULL) {
-            /* Without them nothing can be said for certain; the client finds out anew. */
-            conn_abort(conn);
-            request_end(request);
-            return SERVE_DONE;
+    for (uint32_t from = 0; from < head->count; from += WRITE_AHEAD) {
+        uint32_t group = (uint32_t)kho_min(WRITE_AHEAD, head->count - from);
+        for (uint32_t i = 0; i < group; i++) {
+            struct store_entry *e = &serve->entries[i];
+            int used = write_entry(body + at, len - at, copy, &e->record, &e->drops);
+            KHO_ASSERT(used > 0);
+            at += (uint32_t)used;
         }
-        memcpy(request->statuses, serve->statuses, bytes);
+        refused += serve_write_entries(conn, &policy, group, copy, NULL, serve->statuses + from,
+                                       &sequence);
     }
-    request->sequence = sequence;
-    serve_await(serve, request);
+    serve_write_await(request, sequence, refused);
     return SERVE_DONE;
 }
 

@@ -77,6 +77,24 @@ bool store_room(const struct store *store, uint64_t bytes, uint32_t records);
 int store_write(struct store *store, uint32_t partition, struct key_hash hash,
                 const struct record *record, bool copy, uint64_t drops, struct kho_now now,
                 uint64_t *ret_sequence);
+/* A record of a block, with the place of its key. */
+struct store_entry {
+    struct record record;
+    struct key_hash hash;
+    uint32_t partition;
+    int status;     /* the caller's own */
+    uint64_t drops; /* the caller's own */
+    bool new_key;   /* the store's own */
+};
+enum { STORE_BLOCK_RECORDS = KHO_BLOCK_RAW_MAX / (KHO_RECORD_HEAD + 1) };
+/* Takes first-hand records that came compressed together, and stores the block as it came:
+ * `stored_len` bytes of LZ4 that unpack to the records of `entries` end to end, `raw_len` bytes.
+ * All or nothing: true with *ret_sequence; false: something isn't taken (refused, there already,
+ * one key twice), and the caller takes each record by itself. Asked for store_room() before, as for
+ * store_write(). */
+bool store_write_block(struct store *store, struct store_entry *entries, uint32_t count,
+                       const uint8_t *stored, uint32_t stored_len, uint32_t raw_len,
+                       struct kho_now now, uint64_t *ret_sequence);
 /* The sequence that will cover all that was taken so far: FLUSH waits for it. */
 uint64_t store_sequence_taken(const struct store *store);
 uint64_t store_durable(const struct store *store);

@@ -6,6 +6,8 @@
  * (R4). Each refusal comes before anything is taken. */
 #include "store_inside.h"
 
+#include <assert.h>
+
 static bool space_refuses(const struct depot *depot, enum store_class class)
 {
     uint64_t reserve = depot->options.reserve_bytes;
@@ -64,21 +66,20 @@ static bool memory_left(const struct shard_world *world)
     return world->memory_bytes < world->memory_max - world->memory_max / 16;
 }
 
-int store_write(struct store *store, uint32_t partition, struct key_hash hash,
-                const struct record *record, bool copy, uint64_t drops, struct kho_now now,
-                uint64_t *ret_sequence)
+/* What becomes of a record: a refusal (below 0), or one of these. */
+enum verdict {
+    VERDICT_THERE, /* what is there, or on its way, answers for it: *ret_sequence (R1) */
+    VERDICT_TAKE
+};
+
+static int judge(struct store *store, uint32_t partition, struct key_tag tag,
+                 const struct record *record, bool copy, uint64_t drops, struct kho_now now,
+                 bool *ret_new_key, uint64_t *ret_sequence)
 {
     struct depot *depot = &store->depot;
-    struct key_tag tag = key_tag(hash);
     struct index_entry entry = {0};
     struct log_look look;
-    if (store->phase != STORE_READY)
-        return KHO_ESTOPPING;
-    if (depot->index == NULL || depot->map.bytes == NULL)
-        return KHO_ENOMAP;
     KHO_ASSERT(partition < depot->map.partitions);
-    if (depot->read_only)
-        return KHO_EREADONLY;
     const struct floor *floor = &depot->manifest.floors[partition];
     bool there = index_get(depot->index, record->collection, partition, tag, &entry);
     log_look(&store->log, record->collection, partition, tag, record, &look);
@@ -86,10 +87,8 @@ int store_write(struct store *store, uint32_t partition, struct key_hash hash,
     if (!copy && too_far(record->version.counter, known, floor->floor, now))
         return KHO_ETOOFAR;
     if (look.same) {
-        if (look.same_conflict)
-            return KHO_ECONFLICT;
         *ret_sequence = look.same_sequence;
-        return 0;
+        return look.same_conflict ? KHO_ECONFLICT : VERDICT_THERE;
     }
     int order = there ? version_compare(record->version, entry.version) : 1;
     if (order == 0 && same_check(store, tag, record, &entry) != 0)
@@ -97,25 +96,100 @@ int store_write(struct store *store, uint32_t partition, struct key_hash hash,
     /* Below a version whose value is unknown it is stored: that value may be nowhere else (R2). */
     if (order <= 0 && entry.place != PLACE_UNKNOWN) {
         *ret_sequence = store->log.durable;
-        return 0;
+        return VERDICT_THERE;
     }
     if (look.found && version_compare(record->version, look.version) < 0) {
         *ret_sequence = look.sequence;
-        return 0;
+        return VERDICT_THERE;
     }
-    bool new_key = !there && !look.found;
-    int error = new_key ? floor_check(floor, record, copy, drops) : 0;
+    *ret_new_key = !there && !look.found;
+    int error = *ret_new_key ? floor_check(floor, record, copy, drops) : 0;
     if (error != 0)
         return error;
     bool first_rank = copy || record_is_tombstone(record);
     if (space_refuses(depot, first_rank ? STORE_DELETE_OR_REPAIR : STORE_USER))
         return KHO_ENOSPACE;
+    return VERDICT_TAKE;
+}
+
+/* Why nothing is taken at all, or 0. */
+static int closed(const struct store *store)
+{
+    const struct depot *depot = &store->depot;
+    if (store->phase != STORE_READY)
+        return KHO_ESTOPPING;
+    if (depot->index == NULL || depot->map.bytes == NULL)
+        return KHO_ENOMAP;
+    return depot->read_only ? KHO_EREADONLY : 0;
+}
+
+int store_write(struct store *store, uint32_t partition, struct key_hash hash,
+                const struct record *record, bool copy, uint64_t drops, struct kho_now now,
+                uint64_t *ret_sequence)
+{
+    struct depot *depot = &store->depot;
+    struct key_tag tag = key_tag(hash);
+    bool new_key = false;
+    int error = closed(store);
+    if (error != 0)
+        return error;
+    int verdict = judge(store, partition, tag, record, copy, drops, now, &new_key, ret_sequence);
+    if (verdict != VERDICT_TAKE)
+        return verdict;
     if (new_key && (!memory_left(depot->world) || index_reserve(depot->index, 1) != 0))
         return KHO_EFULL;
     error = log_take(&store->log, partition, tag, record, new_key, now, ret_sequence);
     if (error != 0 && new_key)
         index_unreserve(depot->index, 1);
     return error;
+}
+
+/* --- Blocks ----------------------------------------------------------------------------------- */
+
+/* Whether a key is in the block twice: its records would have to be compared with one another. */
+static bool key_twice(const struct store_entry *entries, uint32_t count)
+{
+    enum { SEATS = 1024 };
+    static_assert((int)STORE_BLOCK_RECORDS * 2 < (int)SEATS, "a seat is soon found");
+    uint16_t seats[SEATS] = {0};
+    for (uint32_t i = 0; i < count; i++) {
+        struct key_hash hash = entries[i].hash;
+        uint32_t seat = (uint32_t)hash.low % SEATS;
+        for (; seats[seat] != 0; seat = (seat + 1) % SEATS) {
+            struct key_hash other = entries[seats[seat] - 1].hash;
+            if (other.low == hash.low && other.high == hash.high)
+                return true;
+        }
+        seats[seat] = (uint16_t)(i + 1);
+    }
+    return false;
+}
+
+bool store_write_block(struct store *store, struct store_entry *entries, uint32_t count,
+                       const uint8_t *stored, uint32_t stored_len, uint32_t raw_len,
+                       struct kho_now now, uint64_t *ret_sequence)
+{
+    struct depot *depot = &store->depot;
+    uint32_t new_keys = 0;
+    uint64_t there;
+    KHO_ASSERT(count >= 1 && count <= STORE_BLOCK_RECORDS);
+    if (closed(store) != 0 || key_twice(entries, count))
+        return false;
+    for (uint32_t i = 0; i < count; i++) {
+        struct store_entry *e = &entries[i];
+        if (judge(store, e->partition, key_tag(e->hash), &e->record, false, 0, now, &e->new_key,
+                  &there) != VERDICT_TAKE)
+            return false;
+        new_keys += e->new_key;
+    }
+    if (new_keys > 0 && (!memory_left(depot->world) || index_reserve(depot->index, new_keys) != 0))
+        return false;
+    if (log_take_block(&store->log, entries, count, stored, stored_len, raw_len, now,
+                       ret_sequence) == 0)
+        return true;
+    if (new_keys > 0)
+        index_unreserve(depot->index, new_keys);
+    return false;
 }
 
 uint64_t store_sequence_taken(const struct store *store)

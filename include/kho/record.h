@@ -22,6 +22,8 @@
 #include <kho/key.h>
 #include <kho/version.h>
 
+/* Of records that are compressed together, uncompressed: on disk and in a frame alike. */
+#define KHO_BLOCK_RAW_MAX    (16u << 10)
 #define KHO_RECORD_HEAD      48u
 #define KHO_RECORD_TOMBSTONE 1u
 #define KHO_RECORD_MAX       (KHO_RECORD_HEAD + KHO_KEY_MAX + KHO_VALUE_MAX)

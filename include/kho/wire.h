@@ -55,6 +55,12 @@
  *   WRITE_LARGE  as WRITE with count 1, but the body ends before the value; the value follows in
  *           DATA frames of the same request id, the last without KHO_FRAME_MORE -> as WRITE.
  *           Mandatory where the frame would pass 256 KiB.
+ *   WRITE_BLOCKS  as WRITE (first-hand only), with the records compressed by the client, once for
+ *           all replicas: { raw_len 4, stored_len 4, records 4, reserved 4, LZ4 block of stored_len
+ *           bytes } once or more. A block unpacks to `records` records end to end, raw_len bytes of
+ *           them (at most KHO_BLOCK_RAW_MAX); all of a frame to at most KHO_FRAME_RAW_MAX. `count`
+ *           is of records, in all blocks. A node stores a block as it came where it takes all that
+ *           is in it -> as WRITE
  *   READ    { collection 4, key_len 2, ask 2, partition 4, reserved 4, hash_low 8, hash_high 8,
  *             key } x count; `ask` is KHO_READ_*. With key_len 0 the record is named by its tag
  * (the hash's upper 72 bits; listing and repair know no more), else by its key.
@@ -108,6 +114,7 @@
 #define KHO_FRAME_HEAD        64u
 #define KHO_FRAME_MAX         (256u << 10)
 #define KHO_FRAME_ENTRIES_MAX 4096u
+#define KHO_FRAME_RAW_MAX     KHO_FRAME_MAX /* of WRITE_BLOCKS, uncompressed */
 #define KHO_LIST_RECORD_MAX   (64u << 10)
 #define KHO_ALL               0xFFFFFFFFu
 
@@ -134,16 +141,17 @@ enum wire_type {
     WIRE_PROBE = 1,
     WIRE_WRITE = 2,
     WIRE_WRITE_LARGE = 3,
-    WIRE_DATA = 4,
-    WIRE_READ = 5,
-    WIRE_LIST = 6,
-    WIRE_DIGEST = 7,
-    WIRE_EPISODES = 8,
-    WIRE_EPISODE_CLOSE = 9,
-    WIRE_STATUS = 10,
-    WIRE_MAP = 11,
-    WIRE_MAP_PUSH = 12,
-    WIRE_FLUSH = 13,
+    WIRE_WRITE_BLOCKS = 4,
+    WIRE_DATA = 5,
+    WIRE_READ = 6,
+    WIRE_LIST = 7,
+    WIRE_DIGEST = 8,
+    WIRE_EPISODES = 9,
+    WIRE_EPISODE_CLOSE = 10,
+    WIRE_STATUS = 11,
+    WIRE_MAP = 12,
+    WIRE_MAP_PUSH = 13,
+    WIRE_FLUSH = 14,
     WIRE_TYPE_END
 };
 
@@ -241,6 +249,7 @@ enum {
     WIRE_PROBE_ANSWER = 32,
     WIRE_STATUS_ANSWER = 8, /* of WRITE and EPISODE_CLOSE */
     WIRE_DROPS = 8,         /* before each record of a COPY */
+    WIRE_BLOCK_HEAD = 16,   /* of WRITE_BLOCKS */
     WIRE_READ_ASK = 32,
     WIRE_READ_ANSWER = 32,
     WIRE_LIST_ASK = 32,
@@ -264,6 +273,11 @@ struct wire_probe_answer {
     uint8_t state; /* enum wire_state */
     uint64_t floor;
     uint64_t drops;
+};
+struct wire_block_head {
+    uint32_t raw_len;
+    uint32_t stored_len;
+    uint32_t records;
 };
 struct wire_read_ask {
     uint32_t collection;
@@ -498,6 +512,31 @@ static inline void wire_probe_answer_decode(const uint8_t *from, struct wire_pro
     ret->state = from[12];
     ret->floor = kho_load64(from + 16);
     ret->drops = kho_load64(from + 24);
+}
+static inline void wire_block_head_encode(const struct wire_block_head *e, uint8_t *to)
+{
+    kho_store32(to, e->raw_len);
+    kho_store32(to + 4, e->stored_len);
+    kho_store32(to + 8, e->records);
+    kho_store32(to + 12, 0);
+}
+/* Returns the bytes of the entry, the compressed ones included, or KHO_EMALFORMED. */
+static inline int wire_block_head_decode(const uint8_t *from, size_t len,
+                                         struct wire_block_head *ret)
+{
+    if (len < WIRE_BLOCK_HEAD)
+        return KHO_EMALFORMED;
+    struct wire_block_head e = {
+        .raw_len = kho_load32(from),
+        .stored_len = kho_load32(from + 4),
+        .records = kho_load32(from + 8),
+    };
+    if (e.raw_len > KHO_BLOCK_RAW_MAX || e.stored_len < 1 || e.stored_len >= e.raw_len ||
+        e.records < 1 || e.records > e.raw_len / (KHO_RECORD_HEAD + 1) ||
+        kho_load32(from + 12) != 0 || len - WIRE_BLOCK_HEAD < e.stored_len)
+        return KHO_EMALFORMED;
+    *ret = e;
+    return (int)(WIRE_BLOCK_HEAD + e.stored_len);
 }
 static inline void wire_read_ask_encode(const struct wire_read_ask *e, uint8_t *to)
 {

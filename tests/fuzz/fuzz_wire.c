@@ -3,6 +3,7 @@
 #include "fuzz.h"
 
 #include <kho/wire.h>
+#include <lz4.h>
 
 static volatile uint64_t g_sink;
 
@@ -24,6 +25,20 @@ static void take_entries(const struct wire_head *head, const uint8_t *body, size
             if (record.codec == KHO_CODEC_NONE)
                 g_sink += record_value_matches(&record);
             g_sink += key_hash(record.collection, record.key, record.key_len, 1).low;
+        } else if (head->type == WIRE_WRITE_BLOCKS) {
+            static uint8_t raw[KHO_BLOCK_RAW_MAX];
+            struct wire_block_head block;
+            n = wire_block_head_decode(body + at, len - at, &block);
+            if (n < 0)
+                return;
+            int got = LZ4_decompress_safe((const char *)body + at + WIRE_BLOCK_HEAD, (char *)raw,
+                                          (int)block.stored_len, (int)block.raw_len);
+            for (int from = 0; got > 0 && from < got;) {
+                int used = record_decode(raw + from, (size_t)(got - from), &record);
+                if (used < 0)
+                    return;
+                from += used;
+            }
         } else if (head->type == WIRE_READ) {
             n = wire_read_ask_decode(body + at, len - at, &ask);
             if (n < 0)
@@ -101,6 +116,20 @@ size_t fuzz_seed(unsigned n, uint8_t *to, size_t max)
     case 4:
         wire_hello_node_encode(&(struct wire_hello_node){.protocol = 1}, to);
         return KHO_HELLO_NODE_SIZE;
+    case 5: {
+        uint8_t raw[1024];
+        size_t raw_len = 0;
+        head.type = WIRE_WRITE_BLOCKS;
+        for (int i = 0; i < 2; i++)
+            raw_len += record_encode(&record, raw + raw_len);
+        int stored = LZ4_compress_default((const char *)raw, (char *)to + at + WIRE_BLOCK_HEAD,
+                                          (int)raw_len, 1024);
+        struct wire_block_head block = {
+            .raw_len = (uint32_t)raw_len, .stored_len = (uint32_t)stored, .records = 2};
+        wire_block_head_encode(&block, to + at);
+        at += WIRE_BLOCK_HEAD + (size_t)stored;
+        break;
+    }
     default:
         return 0;
     }

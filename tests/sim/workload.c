@@ -34,7 +34,7 @@ void plan_draw(struct sim *sim, struct plan *ret_plan, struct cluster_options *r
                        .keys = (uint32_t)sim_between(sim, 1, 8),
                        .calls = (uint32_t)sim_between(sim, 40, 400),
                        .depth = (uint32_t)sim_between(sim, 1, 3),
-                       .batch_max = (uint32_t)sim_between(sim, 1, WORKLOAD_BATCH_MAX),
+                       .batch_max = (uint32_t)sim_between(sim, 1, 8),
                        .deadline_ms = one_of(sim, 500, 3000, 10000),
                        .think_ns = sim_between(sim, 1, 60) * SIM_MS,
                        .value_max = one_of(sim, 400, 60000, 700000),
@@ -66,6 +66,14 @@ void plan_draw(struct sim *sim, struct plan *ret_plan, struct cluster_options *r
     }
     o->net.delay_ns = one_of(sim, 20, 100, 2000) * SIM_US;
     o->net.chunk_bytes_max = one_of(sim, 0, 3000, 64 << 10);
+    /* Bulk: enough small records at once that clients send them compressed together. */
+    if (sim_below(sim, 4) == 0) {
+        p->keys = (uint32_t)sim_between(sim, 60, 120);
+        p->batch_max = WORKLOAD_BATCH_MAX;
+        p->calls = (uint32_t)sim_between(sim, 20, 100);
+        p->value_max = 400;
+        p->think_ns *= 4;
+    }
 }
 
 void workload_run(struct workload *w, struct sim *sim)

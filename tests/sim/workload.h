@@ -10,7 +10,7 @@
 #include "cluster.h"
 #include "history.h"
 
-enum { WORKLOAD_BATCH_MAX = 8 };
+enum { WORKLOAD_BATCH_MAX = 80 };
 
 struct plan {
     uint32_t clients, keys, calls, depth, batch_max;

@@ -4,6 +4,8 @@
 #ifndef KHO_FAKE_CLUSTER_H
 #define KHO_FAKE_CLUSTER_H
 
+#include <lz4.h>
+
 #include "client/core.h"
 #include "client/session.h"
 #include "unit.h"
@@ -45,6 +47,8 @@ struct fake_node {
     int write_status; /* refuses writes */
     /* What happened. */
     uint32_t writes, copies, reads, probes, hellos;
+    uint32_t blocks;      /* that came compressed */
+    struct kho_id packed; /* their bytes, hashed one after the other */
     struct fake_record records[FAKE_RECORDS];
 };
 
@@ -315,6 +319,34 @@ static void fake_write(struct fake_cluster *cluster, struct fake_conn *conn,
     free(answers);
 }
 
+/* Unpacks all blocks; what is in them is written as if it had come by itself. */
+static void fake_write_blocks(struct fake_cluster *cluster, struct fake_conn *conn,
+                              const struct wire_head *head, const uint8_t *body, size_t len)
+{
+    uint8_t *raw = (uint8_t *)malloc(KHO_FRAME_RAW_MAX);
+    uint32_t used = 0, records = 0;
+    for (size_t at = 0; at < len;) {
+        struct wire_block_head block = {0};
+        int n = wire_block_head_decode(body + at, len - at, &block);
+        assert_true(n > 0);
+        assert_true(used + block.raw_len <= KHO_FRAME_RAW_MAX);
+        int got = LZ4_decompress_safe((const char *)body + at + WIRE_BLOCK_HEAD, (char *)raw + used,
+                                      (int)block.stored_len, (int)block.raw_len);
+        assert_int_equal(got, block.raw_len);
+        struct fake_node *node = &cluster->nodes[conn->node];
+        struct kho_id both[2] = {node->packed,
+                                 content_hash(body + at + WIRE_BLOCK_HEAD, block.stored_len)};
+        node->packed = content_hash(both, sizeof both);
+        node->blocks++;
+        used += block.raw_len;
+        records += block.records;
+        at += (size_t)n;
+    }
+    assert_int_equal(records, head->count);
+    fake_write(cluster, conn, head, raw, used);
+    free(raw);
+}
+
 static void fake_read_large(struct fake_cluster *cluster, struct fake_conn *conn,
                             const struct wire_head *head, const struct wire_read_answer *answer,
                             const struct record *record, bool more)
@@ -463,6 +495,8 @@ static void fake_frame(struct fake_cluster *cluster, struct fake_conn *conn, con
         fake_probe(cluster, conn, &head, body);
     else if (head.type == WIRE_WRITE)
         fake_write(cluster, conn, &head, body, len);
+    else if (head.type == WIRE_WRITE_BLOCKS)
+        fake_write_blocks(cluster, conn, &head, body, len);
     else if (head.type == WIRE_READ)
         fake_read(cluster, conn, &head, body, len);
     else if (head.type == WIRE_WRITE_LARGE || head.type == WIRE_DATA)
@@ -746,7 +780,8 @@ static struct fake_done fake_call(struct fake_cluster *cluster, enum client_verb
     return done;
 }
 
-static uint32_t fake_holders(struct fake_cluster *cluster, const char *key, const char *value)
+static inline uint32_t fake_holders(struct fake_cluster *cluster, const char *key,
+                                    const char *value)
 {
     uint32_t holders = 0;
     for (int i = 0; i < FAKE_NODES; i++) {
@@ -758,8 +793,8 @@ static uint32_t fake_holders(struct fake_cluster *cluster, const char *key, cons
 }
 
 /* Puts a record on one node by hand. */
-static void fake_place(struct fake_cluster *cluster, int node, const char *key, const char *value,
-                       uint64_t counter)
+static inline void fake_place(struct fake_cluster *cluster, int node, const char *key,
+                              const char *value, uint64_t counter)
 {
     struct record record = {
         .collection = 1,

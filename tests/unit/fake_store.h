@@ -32,6 +32,8 @@ struct store {
     int failed;
     bool suspect;
     int write_status; /* what store_write refuses with, or 0 */
+    bool refuse_blocks;
+    uint32_t blocks; /* that were stored as they came */
     bool hold_reads, last_read_first;
     struct store_read *reads[FAKE_READS_MAX];
     uint32_t read_count, reads_most;
@@ -221,6 +223,19 @@ int store_write(struct store *store, uint32_t partition, struct key_hash hash,
     store->gathered = true;
     r->sequence = *ret_sequence = store->taken;
     return 0;
+}
+bool store_write_block(struct store *store, struct store_entry *entries, uint32_t count,
+                       const uint8_t *stored, uint32_t stored_len, uint32_t raw_len,
+                       struct kho_now now, uint64_t *ret_sequence)
+{
+    (void)stored, (void)stored_len, (void)raw_len;
+    if (store->failed || store->write_status != 0 || store->refuse_blocks)
+        return false;
+    for (uint32_t i = 0; i < count; i++)
+        store_write(store, entries[i].partition, entries[i].hash, &entries[i].record, false, 0, now,
+                    ret_sequence);
+    store->blocks++;
+    return true;
 }
 uint64_t store_sequence_taken(const struct store *store)
 {
