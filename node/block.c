@@ -58,7 +58,8 @@ static int check_fields(const uint8_t *from, const struct block_head *h)
 {
     static const uint8_t zeros[AT_CHECKSUM - AT_KEY_ID];
     if (h->records < 1 || h->raw_len < KHO_RECORD_HEAD + 1 || h->raw_len > BLOCK_BODY_MAX ||
-        h->stored_len < 1 || h->stored_len > h->raw_len)
+        h->stored_len < 1 || h->stored_len > h->raw_len ||
+        h->records > h->raw_len / (KHO_RECORD_HEAD + 1))
         return KHO_EMALFORMED;
     if (h->raw_len > BLOCK_RAW_MAX && (h->records > 1 || h->codec != KHO_CODEC_NONE))
         return KHO_EMALFORMED;

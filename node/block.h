@@ -19,7 +19,7 @@
  *    72   4 raw_len      of the body uncompressed, 49 to BLOCK_BODY_MAX; at most 16 KiB where
  *                        records > 1 or the codec is LZ4
  *    76   4 stored_len   of the body as stored; raw_len where the codec is none, else less
- *    80   4 records      at least 1
+ *    80   4 records      at least 1, at most one for each 49 bytes of raw_len
  *    84   1 codec        0 none, 1 LZ4 (block format)
  *    85   1 flags        reserved, 0
  *    86   2 reserved, 0

@@ -34,6 +34,7 @@ struct cache {
     uint64_t small_bytes; /* of those in the small queue */
     struct queue small, main, detached;
     uint32_t queued, unpinned; /* blocks in the two queues; those of them without a pin */
+    uint64_t asked_last;       /* the place that was asked for last */
     uint32_t evictions;
     uint32_t bucket_mask;
     uint32_t trace_mask;
@@ -200,7 +201,7 @@ int cache_create(struct shard_world *world, uint64_t bytes_max, struct cache **r
     struct cache *cache = world_allocate(world, sizeof *cache, 0);
     if (cache == NULL)
         return -ENOMEM;
-    *cache = (struct cache){.world = world, .bytes_max = bytes_max};
+    *cache = (struct cache){.world = world, .bytes_max = bytes_max, .asked_last = UINT64_MAX};
     queue_init(&cache->small);
     queue_init(&cache->main);
     queue_init(&cache->detached);
@@ -236,13 +237,26 @@ void cache_destroy(struct cache *cache)
     world_release(world, cache, sizeof *cache);
 }
 
-struct cache_block *cache_get(struct cache *cache, uint64_t place)
+void cache_prefetch(const struct cache *cache, uint64_t place, int step)
+{
+    struct cache_block **bucket = bucket_of(cache, place);
+    if (step == 0) {
+        __builtin_prefetch(bucket);
+    } else if (*bucket != NULL) {
+        __builtin_prefetch(*bucket);
+        __builtin_prefetch((const uint8_t *)*bucket + 64);
+    }
+}
+
+struct cache_block *cache_get(struct cache *cache, uint64_t place, bool sweep)
 {
     struct cache_block *block = find(cache, place);
     if (block == NULL)
         return NULL;
-    if (block->asked < ASKED_MAX)
+    if (!sweep && place != cache->asked_last && block->asked < ASKED_MAX)
         block->asked++;
+    if (!sweep)
+        cache->asked_last = place;
     cache->unpinned -= block->pins == 0;
     block->pins++;
     return block;

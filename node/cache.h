@@ -24,8 +24,13 @@ struct cache_block {
 
 int cache_create(struct shard_world *world, uint64_t bytes_max, struct cache **ret_cache);
 void cache_destroy(struct cache *cache);
-/* The block, pinned, or NULL. */
-struct cache_block *cache_get(struct cache *cache, uint64_t place);
+/* The block, pinned, or NULL. It counts as asked for again, unless the last one asked for was the
+ * same: neighbours that are read one after the other are one use of their block. A `sweep` never
+ * counts: what reads everything once says nothing about what will be read again. */
+struct cache_block *cache_get(struct cache *cache, uint64_t place, bool sweep);
+/* Fetches towards the processor's cache what cache_get() of that place will touch: the bucket at
+ * step 0, the block's head and the first bytes of its data at step 1. */
+void cache_prefetch(const struct cache *cache, uint64_t place, int step);
 /* A new block with `data_bytes` of room in `data`, pinned, not findable before cache_publish();
  * NULL: no memory even after evicting what isn't pinned. */
 struct cache_block *cache_add(struct cache *cache, uint64_t place, uint32_t data_bytes);

@@ -1,20 +1,24 @@
 /* reader.h: reads of records: index, cache, disk.
  *
- * A read that misses the cache joins the fetch of its block, or starts one, or waits until a fetch
- * is free. A fetch reads the whole stored block with one aligned read. Packed blocks are unpacked
- * into the cache; a large record stays in the buffer it was read into, a *page*, that its readers
- * share and give back.
+ * A read that misses the cache waits for the end of the turn. Then all that wait are sorted by
+ * place, and fetches start: each is one aligned read of a stretch of a segment that holds the
+ * blocks of one or more reads (fetch.c). Packed blocks are unpacked into the cache; a large record
+ * stays in the buffer it was read into, a *page*, that its readers share and give back.
  *
- * Memory: fetches and their small buffers are made at the start. Where the memory's bound leaves
- * nothing for a page or a cache block, one reserved page is used, by one fetch at a time: so reads
- * go on, slowly, at the limit. */
+ * Memory: fetches and their buffers are made at the start. Where the memory's bound leaves nothing
+ * for a page or a cache block, one reserved page is used, by one fetch at a time: so reads go on,
+ * slowly, at the limit. */
 #ifndef KHO_NODE_READER_H
 #define KHO_NODE_READER_H
 
 #include "cache.h"
 #include "depot.h"
 
-enum { READER_FETCHES = 64 };
+enum {
+    READER_FETCHES = 64,          /* of single blocks */
+    READER_WIDE = 16,             /* of neighbours, too */
+    READER_WIDE_BYTES = 128 << 10 /* of one of those */
+};
 
 /* Memory of a large block, shared by its readers. */
 struct page {
@@ -25,12 +29,14 @@ struct page {
 };
 
 struct fetch {
-    struct queue link;  /* free, active, or starved */
-    uint64_t place;     /* with its size class */
+    struct queue link; /* free, or active */
+    uint32_t slot;     /* of the segment */
+    uint64_t first;    /* offset of the first block that was asked for, … */
+    uint64_t last; /* … and of the last one: what lies behind it may have been written later */
     struct queue reads; /* of store_read.link */
-    uint8_t *small;     /* buffer for packed blocks */
-    struct page *page;  /* for others */
-    uint32_t skip;      /* bytes before the block: the read is aligned */
+    uint8_t *buffer;    /* for packed blocks */
+    bool wide;
+    struct page *page; /* for others */
     struct op op;
 };
 
@@ -40,13 +46,14 @@ struct reader {
     struct cache *cache;
     uint64_t seed; /* of the key hash */
     struct fetch *fetches;
-    size_t small_bytes;
-    struct page page;         /* the reserved one */
-    bool page_taken, starved; /* starved: waits for the reserved page */
-    struct queue free;        /* fetches */
-    struct queue active;      /* fetches under way */
-    struct queue waiting;     /* reads without a fetch */
-    struct queue *done;       /* where finished reads go */
+    size_t small_bytes;           /* of a buffer that isn't wide */
+    struct page page;             /* the reserved one */
+    bool page_taken, starved;     /* starved: waits for the reserved page */
+    struct queue free, free_wide; /* fetches */
+    struct queue active;          /* fetches under way */
+    struct queue fresh;           /* reads begun in this turn, without a fetch */
+    struct queue waiting;         /* those begun before */
+    struct queue *done;           /* where finished reads go */
     uint32_t pending;
     uint64_t reads, disk_reads, cache_hits;
 };
@@ -54,11 +61,13 @@ struct reader {
 int reader_init(struct reader *reader, struct depot *depot, struct queue *done);
 void reader_fini(struct reader *reader);
 /* True: done at once. */
-bool reader_read(struct reader *reader, struct store_read *read, struct kho_now now);
+bool reader_read(struct reader *reader, struct store_read *read);
+/* Of at most STORE_READS_CACHED reads, which are done at once: bit i for reads[i]. */
+uint32_t reader_read_cached(struct reader *reader, struct store_read *reads, uint32_t count);
 void reader_end(struct reader *reader, struct store_read *read);
 void reader_completed(struct reader *reader, struct op *op, struct kho_now now);
-/* Starts reads that wait, if fetches are free. */
-void reader_pump(struct reader *reader);
+/* Starts fetches for the reads that wait, as many as are free. */
+void reader_turn_end(struct reader *reader);
 /* The content hash of a record that the cache holds, for R6. False: not at hand. */
 bool reader_cached_hash(struct reader *reader, uint64_t place, struct key_tag tag,
                         const struct record *record, struct kho_id *ret_hash);

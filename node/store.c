@@ -450,6 +450,7 @@ void store_turn_end(struct store *store, struct kho_now now)
 {
     if (store->phase == STORE_READY)
         log_pump(&store->log, true, now);
+    reader_turn_end(&store->reader);
     housekeeping(store, now);
 }
 
@@ -466,6 +467,8 @@ void store_stop(struct store *store, struct kho_now now)
 uint64_t store_deadline(const struct store *store)
 {
     uint64_t deadline = UINT64_MAX;
+    if (!queue_empty(&store->reads))
+        return 0;
     if (store->phase == STORE_READY) {
         deadline = mark_due(store);
         if (store->depot.map.bytes != NULL && !store->space_busy)
@@ -529,8 +532,8 @@ bool store_next_done(struct store *store, struct store_done *ret_done)
     struct queue *link = queue_pop(&store->reads);
     if (link != NULL) {
         struct store_read *read = KHO_CONTAINER_OF(link, struct store_read, link);
-        *ret_done = (struct store_done){
-            .kind = STORE_DONE_READ, .read = read, .context = read->context, .owner = read->owner};
+        *ret_done =
+            (struct store_done){.kind = STORE_DONE_READ, .read = read, .owner = read->owner};
         return true;
     }
     link = queue_pop(&store->ended);

@@ -103,6 +103,9 @@ int store_failed(const struct store *store);
 
 /* --- Reading ---------------------------------------------------------------------------------- */
 
+/* Floor and drop number of a partition; zeros where there is none of that number. */
+void store_floor(const struct store *store, uint32_t partition, uint64_t *ret_floor,
+                 uint64_t *ret_drops);
 /* State, version, floor and drop number of a key: what is durable and visible. */
 void store_probe(const struct store *store, uint32_t collection, uint32_t partition,
                  struct key_hash hash, struct wire_probe_answer *ret_answer);
@@ -120,8 +123,8 @@ struct store_read {
     struct key_hash hash;
     const uint8_t *key;
     uint16_t key_len;
-    uint64_t context; /* the caller's own */
-    void *owner;      /* the caller's own */
+    bool sweep;  /* one of many that go through everything: no sign that it will be read again */
+    void *owner; /* the caller's own */
 
     /* Result. status 0: `state` (ABSENT, PRESENT, TOMBSTONE); for the latter two `record`, whose
      * key and value point into memory pinned until store_read_end(). KHO_EUNKNOWN (an episode; or
@@ -134,18 +137,22 @@ struct store_read {
     /* The store's own. */
     struct queue link;
     void *pin;
-    struct op op;
     uint64_t place;
-    uint8_t *buffer;
-    uint32_t buffer_bytes;
-    uint32_t tries;
+    uint32_t bytes; /* upper bound of the stored block */
+    bool paged;     /* `pin` is a page, else a cached block */
+    bool alone;     /* its block is to be read without its neighbours */
 };
 
 /* Starts a read. True: done at once (index miss, cache hit, episode); false: it comes out of
  * store_next_done() later. Call store_read_end() in either case when its bytes are no longer
- * needed.
- * -- Never fails for want of memory: a read that finds no buffer waits for one. */
+ * needed. Never fails for want of memory: a read that finds no buffer waits for one. What is begun
+ * in a turn goes to the disk at its end, sorted by place, neighbours with one read. */
 bool store_read(struct store *store, struct store_read *read, struct kho_now now);
+/* Does those of the reads that can be done at once, their look-ups overlapping. Bit i of the answer
+ * says that reads[i] is done, and wants store_read_end(); the others have not begun. `count` is at
+ * most STORE_READS_CACHED. */
+enum { STORE_READS_CACHED = 32 };
+uint32_t store_read_cached(struct store *store, struct store_read *reads, uint32_t count);
 void store_read_end(struct store *store, struct store_read *read);
 /* Reads that wait for a buffer or the disk. */
 uint32_t store_reads_pending(const struct store *store);

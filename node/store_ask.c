@@ -13,6 +13,15 @@ static uint8_t entry_state(const struct index_entry *entry)
     return entry->tombstone ? WIRE_TOMBSTONE : WIRE_PRESENT;
 }
 
+void store_floor(const struct store *store, uint32_t partition, uint64_t *ret_floor,
+                 uint64_t *ret_drops)
+{
+    const struct manifest *manifest = &store->depot.manifest;
+    bool there = partition < manifest->partitions;
+    *ret_floor = there ? manifest->floors[partition].floor : 0;
+    *ret_drops = there ? manifest->floors[partition].drops : 0;
+}
+
 void store_probe(const struct store *store, uint32_t collection, uint32_t partition,
                  struct key_hash hash, struct wire_probe_answer *ret_answer)
 {
@@ -44,7 +53,13 @@ void store_prefetch(const struct store *store, uint32_t collection, uint32_t par
 
 bool store_read(struct store *store, struct store_read *read, struct kho_now now)
 {
-    return reader_read(&store->reader, read, now);
+    (void)now;
+    return reader_read(&store->reader, read);
+}
+
+uint32_t store_read_cached(struct store *store, struct store_read *reads, uint32_t count)
+{
+    return reader_read_cached(&store->reader, reads, count);
 }
 
 void store_read_end(struct store *store, struct store_read *read)

@@ -25,7 +25,7 @@ static void assert_block_holds(const struct cache_block *block, uint64_t place)
 /* Reads through the cache as the store does: true if it was a hit. */
 static bool touch(struct cache *cache, uint64_t place)
 {
-    struct cache_block *block = cache_get(cache, place);
+    struct cache_block *block = cache_get(cache, place, false);
     bool hit = block != NULL;
     if (!hit) {
         block = cache_add(cache, place, BLOCK);
@@ -60,14 +60,14 @@ static void test_random_use(void **state)
             switch (kho_random_below(&random, 8)) {
             case 0:
                 cache_forget(cache, place);
-                assert_null(cache_get(cache, place));
+                assert_null(cache_get(cache, place, false));
                 break;
             case 1:
                 if (pinned[at] != NULL) {
                     assert_block_holds(pinned[at], places[at]);
                     cache_unpin(cache, pinned[at]);
                 }
-                pinned[at] = cache_get(cache, place);
+                pinned[at] = cache_get(cache, place, false);
                 places[at] = place;
                 break;
             case 2:
@@ -158,13 +158,13 @@ static void test_forget_while_pinned(void **state)
     world_init(&world, UINT64_MAX, 1);
     assert_int_equal(cache_create(&world, 1 << 20, &cache), 0);
     touch(cache, 7);
-    struct cache_block *old = cache_get(cache, 7);
+    struct cache_block *old = cache_get(cache, 7, false);
     assert_non_null(old);
     cache_forget(cache, 7);
-    assert_null(cache_get(cache, 7));
+    assert_null(cache_get(cache, 7, false));
     assert_block_holds(old, 7);
     assert_false(touch(cache, 7));
-    struct cache_block *new = cache_get(cache, 7);
+    struct cache_block *new = cache_get(cache, 7, false);
     assert_non_null(new);
     assert_ptr_not_equal(new, old);
     cache_unpin(cache, old);
