@@ -18,6 +18,10 @@ void *api_allocate_zeroed(const struct kho_heap *heap, size_t size);
 void api_release(const struct kho_heap *heap, void *memory);
 
 struct kho_now api_now(void);
+/* Counts the forks between the first process that asked and this one, so that a client knows
+ * whether it was inherited without a system call a call. 0 or -ENOMEM: can't count. */
+int api_forks_watch(void);
+unsigned api_forks(void);
 /* 64 random bits of the kernel. */
 uint64_t api_seed(void);
 

@@ -53,7 +53,7 @@ struct results {
 
 struct kho_blocking {
     struct kho_heap heap;
-    pid_t pid;
+    unsigned forks; /* api_forks() of the process that opened it */
     uint32_t deadline_ms;
     pthread_t thread;
     uv_loop_t loop;
@@ -323,7 +323,7 @@ static int job_run(struct job *job, uint32_t deadline_ms)
 
 static bool usable(const struct kho_blocking *b)
 {
-    return b != NULL && b->pid == getpid();
+    return b != NULL && b->forks == api_forks();
 }
 
 /* The thread takes no signals but those that its own faults raise: the program's handlers run in
@@ -393,7 +393,7 @@ int kho_blocking_open(const struct kho_options *options, struct kho_blocking **r
     if (b == NULL)
         return -ENOMEM;
     b->heap = taken.heap;
-    b->pid = getpid();
+    b->forks = api_forks();
     b->deadline_ms = taken.deadline_ms;
     b->opening = (struct job){.kind = JOB_OPEN, .blocking = b};
     queue_init(&b->waiting);

@@ -1,7 +1,7 @@
 /* call.c: what every call has: an id, one timer, an end that is told once.
  *
- * It owns the table of calls by id and the heap of timers. call_begin reserves a place in both, so
- * that nothing later can fail for want of memory. The happy path: begin, timers as the kind likes,
+ * It owns the table of calls by id and the timers. call_begin reserves a place in both, so that
+ * nothing later can fail for want of memory. The happy path: begin, timers as the kind likes,
  * end, delivered by client_next_done, released. */
 #include "core.h"
 
@@ -66,6 +66,8 @@ int call_begin(struct client *client, struct call *call, const struct call_kind 
     call->kind = kind;
     call->slot = table->free_slots[--table->free_count];
     call->timer_index = UINT32_MAX;
+    call->timer_ns = CLIENT_NEVER;
+    queue_init(&call->timer_link);
     call->deadline_ns = deadline_ms == CLIENT_NO_DEADLINE
                             ? CLIENT_NEVER
                             : now.mono_ns + (uint64_t)ms * CLIENT_MS_NS;
@@ -131,7 +133,7 @@ void call_progress(struct client *client, struct call *call)
     queue_push(&client->ended, &progress->link);
 }
 
-/* --- Timers: a binary heap, the earliest first; equal ones in the order of call ids -------------
+/* --- Timers: the earliest first, equal ones in the order of call ids -----------------------------
  */
 
 static bool timer_before(const struct call *a, const struct call *b)
@@ -170,30 +172,53 @@ static void timer_down(struct call_timers *timers, uint32_t at, struct call *cal
     timer_put(timers, at, call);
 }
 
+static void timer_clear(struct call_timers *timers, struct call *call)
+{
+    uint32_t at = call->timer_index;
+    if (at == UINT32_MAX) {
+        queue_remove(&call->timer_link);
+        return;
+    }
+    struct call *last = timers->heap[--timers->count];
+    call->timer_index = UINT32_MAX;
+    if (last != call) {
+        timer_up(timers, at, last);
+        timer_down(timers, last->timer_index, last);
+    }
+}
+
 void call_timer_set(struct client *client, struct call *call, uint64_t mono_ns)
 {
     struct call_timers *timers = &client->timers;
-    if (call->timer_index != UINT32_MAX) {
-        uint32_t at = call->timer_index;
-        struct call *last = timers->heap[--timers->count];
-        call->timer_index = UINT32_MAX;
-        if (last != call) {
-            timer_up(timers, at, last);
-            timer_down(timers, last->timer_index, last);
-        }
-    }
+    if (mono_ns == call->timer_ns)
+        return;
+    if (call->timer_ns != CLIENT_NEVER)
+        timer_clear(timers, call);
     call->timer_ns = mono_ns;
     if (mono_ns == CLIENT_NEVER)
         return;
+    struct call *last = KHO_CONTAINER_OF(timers->run.prev, struct call, timer_link);
+    if (queue_empty(&timers->run) || !timer_before(call, last)) {
+        queue_push(&timers->run, &call->timer_link);
+        return;
+    }
     KHO_ASSERT(timers->count < timers->capacity);
     timer_up(timers, timers->count++, call);
 }
 
+static struct call *timers_first(const struct call_timers *timers)
+{
+    struct call *heaped = timers->count > 0 ? timers->heap[0] : NULL;
+    if (queue_empty(&timers->run))
+        return heaped;
+    struct call *first = KHO_CONTAINER_OF(timers->run.next, struct call, timer_link);
+    return heaped != NULL && timer_before(heaped, first) ? heaped : first;
+}
+
 void call_timers_run(struct client *client, struct kho_now now)
 {
-    struct call_timers *timers = &client->timers;
-    while (timers->count > 0 && timers->heap[0]->timer_ns <= now.mono_ns) {
-        struct call *call = timers->heap[0];
+    struct call *call;
+    while ((call = timers_first(&client->timers)) != NULL && call->timer_ns <= now.mono_ns) {
         call_timer_set(client, call, CLIENT_NEVER);
         call->kind->timer(client, call, now);
     }
@@ -201,5 +226,6 @@ void call_timers_run(struct client *client, struct kho_now now)
 
 uint64_t call_timers_next(const struct client *client)
 {
-    return client->timers.count == 0 ? CLIENT_NEVER : client->timers.heap[0]->timer_ns;
+    const struct call *first = timers_first(&client->timers);
+    return first == NULL ? CLIENT_NEVER : first->timer_ns;
 }

@@ -47,6 +47,7 @@ int client_create(const struct kho_options *options, uint64_t seed, struct kho_n
     queue_init(&client->outbox);
     queue_init(&client->sessions);
     queue_init(&client->calls);
+    queue_init(&client->timers.run);
     queue_init(&client->ended);
     queue_init(&client->ready);
     queue_init(&client->held);
@@ -98,6 +99,7 @@ void client_destroy(struct client *client)
     client_destroy_held(client);
     client_destroy_calls(client, &client->calls, true);
     client_destroy_calls(client, &client->ended, true);
+    records_pool_free(client);
     while (client->blocks.free_blocks != NULL) {
         struct send_block *block = client->blocks.free_blocks;
         client->blocks.free_blocks = block->next;

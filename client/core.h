@@ -49,10 +49,11 @@ struct call_kind {
 struct call {
     struct queue link; /* client->calls while under way, then client->ended, then nowhere */
     const struct call_kind *kind;
-    uint32_t slot;        /* in client->call_table */
-    uint32_t timer_index; /* in client->timers; UINT32_MAX: none is set */
-    uint64_t timer_ns;
-    uint64_t deadline_ns; /* CLIENT_NEVER: none (repair) */
+    uint32_t slot;           /* in client->call_table */
+    struct queue timer_link; /* in client->timers.run, or alone */
+    uint32_t timer_index;    /* in client->timers.heap; UINT32_MAX: it isn't there */
+    uint64_t timer_ns;       /* CLIENT_NEVER: none is set */
+    uint64_t deadline_ns;    /* CLIENT_NEVER: none (repair) */
     bool ended;
     bool lasting; /* release doesn't free it yet: it calls call_forget itself when it does */
     struct client_done done; /* filled by the kind before call_end() */
@@ -80,8 +81,11 @@ uint64_t call_timers_next(const struct client *client);
 
 /* --- The client ------------------------------------------------------------------------------- */
 
-/* A binary heap of calls by timer. `capacity` is at least the number of calls under way. */
+/* Calls by timer. Most are set in rising order, since most calls have the same deadline: those
+ * stand in `run`, earliest first, where coming and going costs nothing. The others are in a binary
+ * heap, whose `capacity` is at least the number of calls under way. */
 struct call_timers {
+    struct queue run; /* of call.timer_link */
     struct call **heap;
     uint32_t count;
     uint32_t capacity;
@@ -106,6 +110,12 @@ struct line_table {
 /* Blocks of KHO_FRAME_MAX for sending and for partly received frames, kept for reuse. */
 struct block_pool {
     struct send_block *free_blocks;
+    uint32_t free_count;
+};
+
+/* Blocks of RECORDS_SMALL bytes that held the call of one small record (records.c). */
+struct small_pool {
+    struct small_block *free_blocks;
     uint32_t free_count;
 };
 
@@ -152,6 +162,7 @@ struct client {
     /* records */
     struct line_table lines;
     struct block_pool blocks;
+    struct small_pool smalls;
     uint64_t inflight_bytes;
     uint64_t held_bytes;   /* of ended calls with laggards */
     struct queue held;     /* those calls, oldest first */

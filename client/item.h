@@ -132,6 +132,9 @@ struct records {
     struct slot *slots;
     struct slot *slots_own; /* allocated apart, when a map was wider than the block foresaw */
     struct value_chunk *chunks;
+    bool small;    /* the block is one of the pool's */
+    uint32_t room; /* of a small block: bytes behind what it holds, for a value that is read */
+    uint8_t *room_at;
 };
 
 /* One frame of items under way. */
@@ -265,6 +268,8 @@ void records_detach_all(struct client *client);
 void records_bound_held(struct client *client);
 /* Frees a call of this kind as it is (client_destroy). */
 void records_destroy(struct client *client, struct call *call);
+/* Frees what the pool of small calls keeps. */
+void records_pool_free(struct client *client);
 /* All that a writing call had to write is written, or given up (client.c). */
 void flush_settled(struct client *client, uint64_t serial);
 

@@ -35,9 +35,56 @@ struct records *records_of(struct call *call)
 
 /* --- Memory ----------------------------------------------------------------------------------- */
 
+/* Calls of one small record come by the hundred thousand a second: their blocks are kept for reuse,
+ * up to 1 MiB of them. */
+#define RECORDS_SMALL      2048u
+#define RECORDS_SMALL_KEPT 512u
+
+struct small_block {
+    struct small_block *next;
+    uint8_t bytes[RECORDS_SMALL - sizeof(struct small_block *)];
+};
+
+static void *records_small_take(struct client *client)
+{
+    struct small_block *block = client->smalls.free_blocks;
+    if (block == NULL)
+        return client_allocate(client, sizeof *block);
+    client->smalls.free_blocks = block->next;
+    client->smalls.free_count--;
+    return block;
+}
+
+static void records_small_give(struct client *client, void *bytes)
+{
+    struct small_block *block = (struct small_block *)bytes;
+    if (client->smalls.free_count == RECORDS_SMALL_KEPT) {
+        client_release(client, block);
+        return;
+    }
+    block->next = client->smalls.free_blocks;
+    client->smalls.free_blocks = block;
+    client->smalls.free_count++;
+}
+
+void records_pool_free(struct client *client)
+{
+    while (client->smalls.free_blocks != NULL) {
+        struct small_block *block = client->smalls.free_blocks;
+        client->smalls.free_blocks = block->next;
+        client_release(client, block);
+    }
+}
+
 uint8_t *records_value(struct client *client, struct records *call, size_t len)
 {
     struct value_chunk *chunk = call->chunks;
+    if (call->small && len <= call->room) {
+        uint8_t *value = call->room_at;
+        call->room_at += len;
+        call->room -= (uint32_t)len;
+        return value;
+    }
     if (chunk == NULL || chunk->size - chunk->used < len) {
         size_t size = chunk == NULL ? RECORDS_CHUNK_MIN : chunk->size * 2;
         size = (size_t)kho_min(size, RECORDS_CHUNK_MAX);
@@ -64,7 +111,10 @@ static void records_free(struct client *client, struct records *call)
         client_release(client, chunk);
     }
     client_release(client, call->slots_own);
-    client_release(client, call);
+    if (call->small)
+        records_small_give(client, call);
+    else
+        client_release(client, call);
 }
 
 /* --- Submission ------------------------------------------------------------------------------- */
@@ -146,7 +196,10 @@ static struct records *records_create(struct client *client, enum client_verb ve
     size_t results_at = items_at + count * sizeof(struct item);
     size_t slots_at = results_at + count * sizeof(struct kho_result);
     size_t bytes_at = slots_at + count * width * sizeof(struct slot);
-    uint8_t *block = (uint8_t *)client_allocate(client, bytes_at + (size_t)bytes);
+    size_t size = bytes_at + (size_t)bytes;
+    bool small = size <= RECORDS_SMALL;
+    uint8_t *block =
+        (uint8_t *)(small ? records_small_take(client) : client_allocate(client, size));
     if (block == NULL)
         return NULL;
     struct records *call = (struct records *)(void *)block;
@@ -161,6 +214,11 @@ static struct records *records_create(struct client *client, enum client_verb ve
     call->results = (struct kho_result *)(void *)(block + results_at);
     memset(call->results, 0, count * sizeof *call->results);
     call->slots = (struct slot *)(void *)(block + slots_at);
+    call->small = small;
+    if (small) {
+        call->room_at = block + size;
+        call->room = (uint32_t)(RECORDS_SMALL - size);
+    }
     return call;
 }
 

@@ -7,12 +7,11 @@
  * with KHO_ECLOSED, since two processes on one connection, and with one writer id, would damage
  * each other's writes. */
 #include <errno.h>
-#include <unistd.h>
 
 #include "client.h"
 #include "uv_net.h"
 
-enum { ITEMS_MAX = 65536 };
+enum { ITEMS_MAX = 65536, CALLBACKS_KEPT = 1024 };
 
 struct callback {
     union {
@@ -25,17 +24,52 @@ struct callback {
         kho_repair_cb repair;
     };
     void *arg;
+    struct callback *next; /* among the free ones */
 };
 
 struct kho {
     struct net net;
     struct kho_heap heap;
     struct client *core; /* NULL once it has closed */
-    pid_t pid;
+    unsigned forks;      /* api_forks() of the process that opened it */
     struct callback room;
     struct callback closed;
+    struct callback *free_callbacks;
+    unsigned free_callback_count;
     struct api_cluster cluster;
 };
+
+/* --- Callbacks, kept for reuse --------------------------------------------------------------- */
+
+static struct callback *callback_take(struct kho *client)
+{
+    struct callback *cb = client->free_callbacks;
+    if (cb == NULL)
+        return api_allocate(&client->heap, sizeof *cb);
+    client->free_callbacks = cb->next;
+    client->free_callback_count--;
+    return cb;
+}
+
+static void callback_give(struct kho *client, struct callback *cb)
+{
+    if (client->free_callback_count == CALLBACKS_KEPT) {
+        api_release(&client->heap, cb);
+        return;
+    }
+    cb->next = client->free_callbacks;
+    client->free_callbacks = cb;
+    client->free_callback_count++;
+}
+
+static void callbacks_free(struct kho *client)
+{
+    while (client->free_callbacks != NULL) {
+        struct callback *cb = client->free_callbacks;
+        client->free_callbacks = cb->next;
+        api_release(&client->heap, cb);
+    }
+}
 
 /* --- The core, as uv_net.c sees it ----------------------------------------------------------- */
 
@@ -81,6 +115,7 @@ static void kho_free(struct kho *client)
 {
     struct kho_heap heap = client->heap;
     client_destroy(client->core);
+    callbacks_free(client);
     api_cluster_fini(&client->cluster, &heap);
     net_fini(&client->net);
     api_release(&heap, client);
@@ -139,7 +174,7 @@ static void deliver_one(struct kho *client, const struct client_done *d)
     } else {
         cb = *(struct callback *)d->context;
         if (d->last)
-            api_release(&client->heap, d->context);
+            callback_give(client, d->context);
     }
     if (d->verb >= CLIENT_PUT && d->verb <= CLIENT_LIST)
         deliver_records(client, d, cb);
@@ -177,13 +212,13 @@ static const struct net_core kho_core = {.completed = core_completed,
 /* In the process that opened it, and before its core has gone. */
 static bool usable(const struct kho *client)
 {
-    return client->core != NULL && client->pid == getpid();
+    return client->core != NULL && client->forks == api_forks();
 }
 
 /* A request for the core to hand back, or NULL. */
 static struct callback *request(struct kho *client, struct callback cb)
 {
-    struct callback *r = api_allocate(&client->heap, sizeof *r);
+    struct callback *r = callback_take(client);
     if (r != NULL)
         *r = cb;
     return r;
@@ -194,7 +229,8 @@ static int requested(struct kho *client, struct callback *r, int error, kho_call
                      kho_call_id *ret_call)
 {
     if (error < 0) {
-        api_release(&client->heap, r);
+        if (r != NULL)
+            callback_give(client, r);
         return error;
     }
     net_touch(&client->net);
@@ -217,8 +253,10 @@ int kho_open(struct uv_loop_s *loop, const struct kho_options *options, kho_done
     if (client == NULL)
         return -ENOMEM;
     client->heap = taken.heap;
-    client->pid = getpid();
-    error = net_init(&client->net, loop, &taken.heap, &kho_core, client);
+    client->forks = api_forks();
+    error = api_forks_watch();
+    if (error == 0)
+        error = net_init(&client->net, loop, &taken.heap, &kho_core, client);
     if (error != 0)
         goto out;
     error = client_create(&taken, api_seed(), now, &client->core);
