@@ -4,6 +4,7 @@
 #define KHO_BENCH_HISTOGRAM_H
 
 #include <stdint.h>
+#include <stdio.h>
 
 enum {
     HISTOGRAM_SUB_BITS = 10, /* values below 2^10 are exact */
@@ -26,5 +27,9 @@ void histogram_merge(struct histogram *h, const struct histogram *from);
 /* The smallest value that at least `percent` % of those counted don't exceed, rounded up to its
  * bucket's end; 0 where there is none. */
 uint64_t histogram_percentile(const struct histogram *h, double percent);
+
+/* Writes the distribution as HdrHistogram's tools have it (.hgrm), values divided by `unit`. 0, or
+ * -1 where the file takes no more. */
+int histogram_write(const struct histogram *h, double unit, FILE *file);
 
 #endif

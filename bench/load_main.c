@@ -14,11 +14,12 @@
 #include <unistd.h>
 
 #include "clients.h"
+#include "dry.h"
+#include "load_report.h"
 #include "local.h"
-#include "report.h"
 #include "session.h"
 
-enum { PRELOAD_BATCH = 256, PRELOAD_INFLIGHT = 8, LEAD_NS = 20000000 };
+enum { LEAD_NS = 20000000 };
 #define NEW_RECORDS 24000000 /* for how many a node's memory is set where they are always new */
 
 struct bench {
@@ -28,8 +29,8 @@ struct bench {
     const char *seeds;
     struct clients clients;
     struct report report;
-    struct load_figures *sum;                 /* of all clients */
-    struct process_usage nodes[2], client[2]; /* at both ends of the window */
+    struct load_figures *sum; /* of all clients */
+    struct load_costs costs;
     int failures;
 };
 
@@ -48,62 +49,80 @@ static void complain(struct bench *b, const char *what, int status)
 
 /* --- A client process ------------------------------------------------------------------------- */
 
-static int client_prepare(struct bench *b, struct session *session, struct workload *w,
-                          struct client_share *share)
+struct client {
+    const struct load_options *options;
+    struct session session;
+    struct workload workload;
+    struct load_figures *figures;
+};
+
+/* A phase that isn't measured. */
+static int phase_run(struct client *c, enum work_phase phase)
 {
-    struct load_figures *f = &share->figures;
-    uint64_t began_ns = uv_hrtime();
-    if (b->options->command != LOAD_GET)
-        return 0;
-    workload_begin(w, PHASE_PRELOAD);
-    int error =
-        load_run(session->client, &session->loop, w, PRELOAD_BATCH, PRELOAD_INFLIGHT, NULL, f);
-    share->preloaded = w->next;
-    share->preload_seconds = (double)(uv_hrtime() - began_ns) / 1e9;
-    if (error == 0)
-        error = session_flush(session);
-    if (error != 0)
-        return error;
-    workload_begin(w, PHASE_TOUCH);
-    return load_run(session->client, &session->loop, w, PRELOAD_BATCH, PRELOAD_INFLIGHT, NULL, f);
+    static const struct load_plan plan = {.batch = 256, .inflight = 8};
+    static const struct load_plan one_by_one = {.batch = 1, .inflight = 1};
+    workload_begin(&c->workload, phase);
+    return load_run(c->session.client, &c->session.loop, &c->workload,
+                    phase == PHASE_WALK ? &one_by_one : &plan, c->figures);
 }
 
-static int client_work(struct bench *b, struct clients *clients, struct session *session,
-                       struct workload *w, struct load_figures *f)
+static int client_preload(struct client *c, struct client_share *share)
 {
-    const struct load_options *o = b->options;
+    uint64_t began_ns = uv_hrtime();
+    int error = phase_run(c, PHASE_PRELOAD);
+    share->preloaded = c->workload.next;
+    share->preload_seconds = (double)(uv_hrtime() - began_ns) / 1e9;
+    return error == 0 ? session_flush(&c->session) : error;
+}
+
+static int client_prepare(struct client *c, struct client_share *share)
+{
+    const struct load_options *o = c->options;
+    bool reads = o->command == LOAD_GET || o->command == LOAD_MIXED;
+    int error = 0;
+    if (reads && !o->loaded)
+        error = client_preload(c, share);
+    if (error == 0 && reads)
+        error = phase_run(c, PHASE_TOUCH);
+    if (error == 0 && o->command == LOAD_MIXED && o->mix->scan > 0)
+        error = phase_run(c, PHASE_WALK);
+    return error;
+}
+
+static int client_work(struct client *c, struct clients *clients)
+{
+    const struct load_options *o = c->options;
     if (clients_wait_go(clients) != 0)
-        return -1;
-    workload_begin(w, PHASE_RUN);
-    int error =
-        load_run(session->client, &session->loop, w, o->batch, o->inflight, clients->window, f);
-    if (error != 0 || o->command == LOAD_GET)
-        return error;
-    workload_begin(w, PHASE_READBACK);
-    return load_run(session->client, &session->loop, w, PRELOAD_BATCH, PRELOAD_INFLIGHT, NULL, f);
+        return UV_EPIPE;
+    const struct load_plan plan = {.batch = o->batch,
+                                   .inflight = o->inflight,
+                                   .window = clients->window,
+                                   .calls_per_second =
+                                       o->rate / (double)o->batch / (double)o->clients,
+                                   .fixed = o->fixed,
+                                   .seed = o->seed + c->workload.client};
+    workload_begin(&c->workload, PHASE_RUN);
+    int error = load_run(c->session.client, &c->session.loop, &c->workload, &plan, c->figures);
+    return error == 0 ? phase_run(c, PHASE_READBACK) : error;
 }
 
 static int client_main(struct clients *clients, size_t index, void *arg)
 {
     struct bench *b = arg;
     struct client_share *share = &clients->shares[index];
-    struct session session;
-    struct workload w;
-    int error = session_open(&session, b->seeds);
-    if (error != 0) {
-        complain(b, b->seeds, error);
-        return 1;
-    }
-    error = workload_init(&w, b->options, &b->values, index, clients->count);
+    struct client c = {.options = b->options, .figures = &share->figures};
+    int error = session_open(&c.session, b->seeds);
     if (error == 0) {
-        error = client_prepare(b, &session, &w, share);
+        error = workload_init(&c.workload, b->options, &b->values, index, clients->count);
         if (error == 0)
-            error = client_work(b, clients, &session, &w, &share->figures);
-        workload_fini(&w);
+            error = client_prepare(&c, share);
+        if (error == 0)
+            error = client_work(&c, clients);
+        workload_fini(&c.workload);
+        session_close(&c.session);
     }
     if (error != 0)
         complain(b, "client", error);
-    session_close(&session);
     return error == 0 ? 0 : 1;
 }
 
@@ -113,44 +132,54 @@ static void sleep_until(uint64_t at_ns)
 {
     struct timespec at = {.tv_sec = (time_t)(at_ns / 1000000000),
                           .tv_nsec = (long)(at_ns % 1000000000)};
-    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL) != 0 && interrupted == 0)
+    while (interrupted == 0 && clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &at, NULL) != 0)
         continue;
 }
 
-static void usage_take(struct bench *b, size_t at)
+static double cpu_of_clients(const struct bench *b)
 {
-    b->nodes[at] = local_usage(&b->local);
+    double sum = 0;
     for (size_t i = 0; i < b->clients.count; i++) {
         struct process_usage usage;
-        if (process_usage(b->clients.pids[i], &usage) != 0)
-            continue;
-        b->client[at].cpu_seconds += usage.cpu_seconds;
-        b->client[at].rss_bytes += usage.rss_bytes;
+        if (process_usage(b->clients.pids[i], &usage) == 0)
+            sum += usage.cpu_seconds;
     }
+    return sum;
 }
 
-static void figures_merge(struct load_figures *sum, const struct load_figures *f)
+static void window_wait(struct bench *b, struct load_window window)
 {
-    for (size_t op = 0; op < OPS; op++) {
-        sum->ops[op].calls += f->ops[op].calls;
-        sum->ops[op].records += f->ops[op].records;
-        sum->ops[op].bytes += f->ops[op].bytes;
-        histogram_merge(&sum->ops[op].latency, &f->ops[op].latency);
+    struct load_costs *c = &b->costs;
+    sleep_until(window.begin_ns);
+    c->nodes_seconds = -local_usage(&b->local).cpu_seconds;
+    c->client_seconds = -cpu_of_clients(b);
+    sleep_until(window.end_ns);
+    struct process_usage usage = local_usage(&b->local);
+    c->nodes_seconds += usage.cpu_seconds;
+    c->client_seconds += cpu_of_clients(b);
+    c->rss_bytes = (double)usage.rss_bytes;
+    if (!b->local.up)
+        c->nodes_seconds = -1;
+}
+
+static void shares_take(struct bench *b)
+{
+    double preloaded = 0, seconds = 0;
+    for (size_t i = 0; i < b->clients.count; i++) {
+        const struct client_share *share = &b->clients.shares[i];
+        load_figures_merge(b->sum, &share->figures);
+        preloaded += (double)share->preloaded;
+        if (share->preload_seconds > seconds)
+            seconds = share->preload_seconds;
     }
-    sum->failed += f->failed;
-    sum->missing += f->missing;
-    sum->wrong += f->wrong;
-    sum->read_back += f->read_back;
-    if (sum->first_error == 0)
-        sum->first_error = f->first_error;
-    if (sum->call_error == 0)
-        sum->call_error = f->call_error;
+    if (preloaded > 0)
+        b->costs.preload_rate = preloaded / seconds;
 }
 
 static void clients_measure(struct bench *b)
 {
     const struct load_options *o = b->options;
-    int error = clients_start(&b->clients, 1, client_main, b);
+    int error = clients_start(&b->clients, o->clients, client_main, b);
     if (error != 0) {
         complain(b, "client processes", error);
         return;
@@ -160,18 +189,26 @@ static void clients_measure(struct bench *b)
         b->failures++;
         return;
     }
-    uint64_t now_ns = uv_hrtime() + LEAD_NS;
-    struct load_window window = {.begin_ns = now_ns + (uint64_t)(o->warmup * 1e9)};
+    struct load_window window = {.begin_ns = uv_hrtime() + LEAD_NS + (uint64_t)(o->warmup * 1e9)};
     window.end_ns = window.begin_ns + (uint64_t)(o->seconds * 1e9);
     clients_go(&b->clients, window);
-    sleep_until(window.begin_ns);
-    usage_take(b, 0);
-    sleep_until(window.end_ns);
-    usage_take(b, 1);
+    window_wait(b, window);
     if (interrupted == 0)
         b->failures += (int)clients_wait(&b->clients);
-    for (size_t i = 0; i < b->clients.count; i++)
-        figures_merge(b->sum, &b->clients.shares[i].figures);
+    shares_take(b);
+}
+
+static void generator_measure(struct bench *b)
+{
+    struct workload w;
+    int error = workload_init(&w, b->options, &b->values, 0, 1);
+    if (error == 0) {
+        b->costs.generator_seconds = dry_run(&w, b->options->batch);
+        error = b->costs.generator_seconds < 0 ? UV_ENOMEM : 0;
+        workload_fini(&w);
+    }
+    if (error != 0)
+        complain(b, "generator", error);
 }
 
 /* --- Figures ---------------------------------------------------------------------------------- */
@@ -185,7 +222,7 @@ static uint64_t stat_of(const struct kho_node_status *node, const char *name)
 }
 
 struct bench_session {
-    struct session session; /* the callback's argument */
+    struct session session;
     struct bench *bench;
 };
 
@@ -215,62 +252,9 @@ static void report_nodes(struct bench *b)
     if (error == 0)
         error = session_wait(&s.session,
                              kho_status(s.session.client, SESSION_DEADLINE_MS, on_status, &s));
+    session_close(&s.session);
     if (error != 0)
         complain(b, "status", error);
-    session_close(&s.session);
-    if (b->local.up)
-        report_row(&b->report, "memory.rss", (double)b->nodes[1].rss_bytes / 1e6, "MB");
-}
-
-static void report_latency(struct report *report, const struct histogram *h)
-{
-    static const struct {
-        const char *name;
-        double percent;
-    } points[] = {{"p50", 50}, {"p90", 90}, {"p99", 99}, {"p999", 99.9}, {"p9999", 99.99}};
-    for (size_t i = 0; i < sizeof points / sizeof points[0]; i++)
-        report_row(report, points[i].name, (double)histogram_percentile(h, points[i].percent) / 1e3,
-                   "us");
-    report_row(report, "max", (double)h->max / 1e3, "us");
-    report_row(report, "mean", h->count > 0 ? h->sum / (double)h->count / 1e3 : 0, "us");
-}
-
-static void report_figures(struct bench *b)
-{
-    const struct load_options *o = b->options;
-    const struct load_figures *f = b->sum;
-    static struct histogram latency;
-    uint64_t records = 0, bytes = 0, preloaded = 0;
-    double preload_seconds = 0;
-    for (size_t op = 0; op < OPS; op++) {
-        records += f->ops[op].records;
-        bytes += f->ops[op].bytes;
-        histogram_merge(&latency, &f->ops[op].latency);
-    }
-    for (size_t i = 0; i < b->clients.count; i++) {
-        preloaded += b->clients.shares[i].preloaded;
-        if (b->clients.shares[i].preload_seconds > preload_seconds)
-            preload_seconds = b->clients.shares[i].preload_seconds;
-    }
-    double nodes = b->nodes[1].cpu_seconds - b->nodes[0].cpu_seconds;
-    double client = b->client[1].cpu_seconds - b->client[0].cpu_seconds;
-    double each = records > 0 ? 1e6 / (double)records : 0;
-    report_row(&b->report, "rate", (double)records / o->seconds, "records/s");
-    report_row(&b->report, "bandwidth", (double)bytes / 1e6 / o->seconds, "MB/s");
-    report_latency(&b->report, &latency);
-    if (b->local.up) {
-        report_row(&b->report, "cpu.nodes", nodes * each, "us/record");
-        report_row(&b->report, "cpu.total", (nodes + client) * each, "us/record");
-    }
-    report_row(&b->report, "cpu.client", client * each, "us/record");
-    report_row(&b->report, "records", (double)records, "records");
-    if (preloaded > 0)
-        report_row(&b->report, "preload.rate", (double)preloaded / preload_seconds, "records/s");
-    report_row(&b->report, "read_back", (double)f->read_back, "records");
-    report_row(&b->report, "errors", (double)f->failed, "records");
-    report_row(&b->report, "missing", (double)f->missing, "records");
-    report_row(&b->report, "wrong", (double)f->wrong, "records");
-    report_nodes(b);
 }
 
 static void judge(struct bench *b)
@@ -280,31 +264,25 @@ static void judge(struct bench *b)
         complain(b, "a call was refused", f->call_error);
     if (f->failed > 0)
         complain(b, "a record failed", f->first_error);
-    if (f->missing + f->wrong > 0)
+    if (f->missing + f->wrong > 0) {
         fprintf(stderr, "kho-bench: %llu records weren't found, %llu weren't as written\n",
                 (unsigned long long)f->missing, (unsigned long long)f->wrong);
-    b->failures += f->missing + f->wrong > 0;
+        b->failures++;
+    }
     if (interrupted != 0) {
         fprintf(stderr, "kho-bench: stopped by signal %d\n", (int)interrupted);
         b->failures++;
     }
 }
 
-static void print_rows(const struct bench *b)
+static void report_all(struct bench *b)
 {
-    size_t i;
-    json_t *r;
-    json_array_foreach(b->report.rows, i, r)
-    {
-        double value = json_number_value(json_object_get(r, "value"));
-        char text[32];
-        if (value >= 1000 || value == (double)(int)value)
-            report_thousands(text, value);
-        else
-            snprintf(text, sizeof text, "%.3f", value);
-        printf("%-20s %14s %s\n", json_string_value(json_object_get(r, "name")), text,
-               json_string_value(json_object_get(r, "unit")));
-    }
+    const struct load_options *o = b->options;
+    load_report_figures(&b->report, o, b->sum, &b->costs);
+    report_nodes(b);
+    report_print(&b->report);
+    if (o->histogram != NULL && load_report_histogram(o, b->sum) != 0)
+        b->failures++;
 }
 
 /* --- The run ---------------------------------------------------------------------------------- */
@@ -317,7 +295,7 @@ static int nodes_start(struct bench *b)
         b->seeds = o->cluster;
         return 0;
     }
-    local_memory(memory, o->records > 0 ? o->records : NEW_RECORDS,
+    local_memory(memory, o->command != LOAD_GET ? NEW_RECORDS : o->records,
                  o->records * (VALUE_KEY + o->value_max));
     if (local_up(&b->local, o->dir, (unsigned)o->local, o->memory != NULL ? o->memory : memory) !=
         0)
@@ -338,16 +316,18 @@ static int collection_make(struct bench *b)
     return error;
 }
 
-static void settings_report(struct bench *b)
+static void run(struct bench *b)
 {
-    const struct load_options *o = b->options;
-    json_object_set_new(
-        b->report.root, "settings",
-        json_pack("{s:f, s:f, s:I, s:I, s:I, s:I, s:I, s:b, s:I, s:I}", "seconds", o->seconds,
-                  "warmup", o->warmup, "batch", (json_int_t)o->batch, "inflight",
-                  (json_int_t)o->inflight, "records", (json_int_t)o->records, "value_min",
-                  (json_int_t)o->value_min, "value_max", (json_int_t)o->value_max, "incompressible",
-                  o->incompressible, "seed", (json_int_t)o->seed, "local", (json_int_t)o->local));
+    generator_measure(b);
+    if (b->failures > 0)
+        return;
+    if (nodes_start(b) != 0)
+        b->failures++;
+    else if (collection_make(b) == 0)
+        clients_measure(b);
+    judge(b);
+    if (b->failures == 0)
+        report_all(b);
 }
 
 int load_main(const struct load_options *options)
@@ -364,19 +344,11 @@ int load_main(const struct load_options *options)
         return 1;
     }
     report_init(&b.report, load_command_name(options->command));
-    settings_report(&b);
+    load_report_settings(&b.report, options);
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     signal(SIGPIPE, SIG_IGN);
-    if (nodes_start(&b) != 0)
-        b.failures++;
-    else if (collection_make(&b) == 0)
-        clients_measure(&b);
-    judge(&b);
-    if (b.failures == 0) {
-        report_figures(&b);
-        print_rows(&b);
-    }
+    run(&b);
     if (options->json != NULL && report_write(&b.report, b.failures == 0, options->json) != 0)
         b.failures++;
     clients_stop(&b.clients);

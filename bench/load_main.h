@@ -1,4 +1,4 @@
-/* load_main.h: the benches put, append and get. */
+/* load_main.h: the benches put, append, get and mixed. */
 #ifndef KHO_BENCH_LOAD_MAIN_H
 #define KHO_BENCH_LOAD_MAIN_H
 

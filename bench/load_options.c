@@ -10,10 +10,17 @@
 
 #include "value.h"
 
-enum kind { KIND_NUMBER, KIND_REAL, KIND_TEXT, KIND_FLAG, KIND_RANGE };
+enum kind { KIND_NUMBER, KIND_REAL, KIND_TEXT, KIND_FLAG, KIND_RANGE, KIND_PICK, KIND_MIX };
 
-enum { OF_PUT = 1 << LOAD_PUT, OF_APPEND = 1 << LOAD_APPEND, OF_GET = 1 << LOAD_GET };
-enum { OF_ALL = OF_PUT | OF_APPEND | OF_GET, OF_KEYED = OF_PUT | OF_GET };
+enum {
+    OF_PUT = 1 << LOAD_PUT,
+    OF_APPEND = 1 << LOAD_APPEND,
+    OF_GET = 1 << LOAD_GET,
+    OF_MIXED = 1 << LOAD_MIXED,
+    OF_LOADED = OF_GET | OF_MIXED,
+    OF_KEYED = OF_PUT | OF_LOADED,
+    OF_ALL = OF_APPEND | OF_KEYED
+};
 #define AT(member) offsetof(struct load_options, member)
 
 static const struct spec {
@@ -38,15 +45,35 @@ static const struct spec {
      OF_ALL},
     {"warmup", "S", "how long it runs before that (default 1)", AT(warmup), 0, 3600, KIND_REAL,
      OF_ALL},
+    {"workload", "A", "of YCSB, a to f (default a); see below", AT(mix), 0, 0, KIND_MIX, OF_MIXED},
     {"batch", "B",
-     "records a call, 1 to 65,536 (default 256); 1: single calls, which the library gathers",
+     "records a call, 1 to 65,536 (default 256, of mixed 1); 1: single calls, which the\n"
+     "library gathers",
      AT(batch), 1, 65536, KIND_NUMBER, OF_ALL},
-    {"inflight", "F", "calls under way at once, 1 to 65,536 (default 8)", AT(inflight), 1, 65536,
-     KIND_NUMBER, OF_ALL},
+    {"inflight", "F",
+     "calls under way at once, 1 to 65,536 (default 8, of mixed 64); with --rate at most\n"
+     "so many (default 65,536 records)",
+     AT(inflight), 1, 65536, KIND_NUMBER, OF_ALL},
+    {"rate", "R",
+     "records a second, of all clients together, whatever the answers take (open loop);\n"
+     "latency counts from the moment a call was to start (default: closed loop)",
+     AT(rate), 1, 1e9, KIND_REAL, OF_ALL},
+    {"fixed", NULL, "with --rate: calls at equal distances; else as independent users make them",
+     AT(fixed), 0, 0, KIND_FLAG, OF_ALL},
+    {"clients", "P",
+     "processes that share the work, 1 to 64 (default 1); each has F calls under way", AT(clients),
+     1, 64, KIND_NUMBER, OF_ALL},
     {"records", "N",
-     "put: N keys, written in turn (default 0: always new ones)\n"
-     "get: N records are loaded first, and read (default 100000)",
-     AT(records), 0, 1e12, KIND_NUMBER, OF_KEYED},
+     "put: N keys, written over and over (default 0: always new ones)\n"
+     "get, mixed: N records are loaded first (default 100,000)",
+     AT(records), 0, 1e10, KIND_NUMBER, OF_KEYED},
+    {"loaded", NULL,
+     "with --cluster: they are there from an earlier run of the same values and seed", AT(loaded),
+     0, 0, KIND_FLAG, OF_LOADED},
+    {"distribution", "D",
+     "which of them: turn (one after another, default of put), uniform (default of get),\n"
+     "zipfian or latest (default of mixed: the workload's)",
+     AT(pick), 0, 0, KIND_PICK, OF_KEYED},
     {"value", "BYTES",
      "of a value, 40 to 16,777,216: 300, or 100..4096, drawn evenly (default 300)", AT(value_min),
      VALUE_MIN, 16777216, KIND_RANGE, OF_ALL},
@@ -55,6 +82,8 @@ static const struct spec {
     {"seed", "N", "the same seed makes the same records and choices (default 1)", AT(seed), 0, 1e18,
      KIND_NUMBER, OF_ALL},
     {"json", "FILE", "the report, as JSON (-: standard output)", AT(json), 0, 0, KIND_TEXT, OF_ALL},
+    {"histogram", "FILE", "the distribution of latencies, in us, as HdrHistogram's tools read it",
+     AT(histogram), 0, 0, KIND_TEXT, OF_ALL},
 };
 enum { SPECS = sizeof specs / sizeof specs[0] };
 
@@ -65,6 +94,14 @@ static const struct {
                          "stable storage"},
     [LOAD_APPEND] = {"append", "writes records under new keys, which the library gives"},
     [LOAD_GET] = {"get", "reads records by key; a majority answers each"},
+    [LOAD_MIXED] = {"mixed", "reads and writes records as a workload of YCSB has them"},
+};
+
+static const char *const pick_names[PICK_KINDS] = {
+    [PICK_TURN] = "turn",
+    [PICK_UNIFORM] = "uniform",
+    [PICK_ZIPFIAN] = "zipfian",
+    [PICK_LATEST] = "latest",
 };
 
 const char *load_command_name(enum load_command command)
@@ -108,6 +145,24 @@ static bool range_read(const char *text, const struct spec *spec, uint64_t *ret)
     return true;
 }
 
+static bool pick_read(const char *text, enum pick_kind *ret)
+{
+    for (unsigned kind = 0; kind < PICK_KINDS; kind++)
+        if (strcmp(text, pick_names[kind]) == 0) {
+            *ret = kind;
+            return true;
+        }
+    return false;
+}
+
+static bool mix_read(const char *text, const struct mix **ret)
+{
+    const struct mix *mix = mix_find(text);
+    if (mix != NULL)
+        *ret = mix;
+    return mix != NULL;
+}
+
 /* Whether `text` is what `spec` takes; then it stands in `options`. */
 static bool value_read(const struct spec *spec, const char *text, struct load_options *options)
 {
@@ -130,6 +185,10 @@ static bool value_read(const struct spec *spec, const char *text, struct load_op
         return true;
     case KIND_RANGE:
         return range_read(text, spec, at);
+    case KIND_PICK:
+        return pick_read(text, at);
+    case KIND_MIX:
+        return mix_read(text, at);
     case KIND_FLAG:
         *(bool *)at = true;
         return true;
@@ -149,32 +208,60 @@ static const struct spec *spec_find(enum load_command command, const char *name,
     return NULL;
 }
 
-/* Rules that span options, and defaults that depend on others. */
-static int options_complete(struct load_options *options, char *why, size_t room)
+/* PICK_KINDS and 0 stand for what wasn't said. */
+static struct load_options options_default(enum load_command command)
 {
-    if (options->cluster != NULL && options->local != 0)
+    return (struct load_options){.command = command,
+                                 .seconds = 5,
+                                 .warmup = 1,
+                                 .records = (OF_LOADED & 1u << command) != 0 ? 100000 : 0,
+                                 .pick = PICK_KINDS,
+                                 .mix = mix_find("a"),
+                                 .clients = 1,
+                                 .value_min = 300,
+                                 .value_max = 300,
+                                 .seed = 1};
+}
+
+static void options_complete(struct load_options *o)
+{
+    bool mixed = o->command == LOAD_MIXED;
+    if (o->cluster == NULL && o->local == 0)
+        o->local = 3;
+    if (o->batch == 0)
+        o->batch = mixed ? 1 : 256;
+    if (o->inflight == 0 && o->rate > 0)
+        o->inflight = 65536 / o->batch;
+    else if (o->inflight == 0)
+        o->inflight = mixed ? 64 : 8;
+    if (o->pick == PICK_KINDS)
+        o->pick = mixed ? o->mix->pick : o->command == LOAD_GET ? PICK_UNIFORM : PICK_TURN;
+}
+
+/* Rules that span options. */
+static int options_check(const struct load_options *o, char *why, size_t room)
+{
+    if (o->cluster != NULL && o->local != 0)
         return say(why, room,
-                   "--cluster uses a running cluster and --local starts one: only one of "
-                   "them");
-    if (options->cluster == NULL && options->local == 0)
-        options->local = 3;
-    if (options->command == LOAD_GET && options->records == 0)
-        return say(why, room, "get reads what was loaded: --records 1 or more");
+                   "--cluster uses a running cluster and --local starts one: only one of them");
+    if (o->loaded && o->cluster == NULL)
+        return say(why, room, "--loaded: new local nodes have no records; with --cluster only");
+    if ((OF_LOADED & 1u << o->command) != 0 && o->records == 0)
+        return say(why, room, "%s reads what is there: --records 1 or more",
+                   commands[o->command].name);
+    if (o->records > 0 && o->records < o->clients)
+        return say(why, room, "--records: at least one for each of --clients");
+    if (o->command == LOAD_PUT && o->records == 0 && o->pick != PICK_KINDS)
+        return say(why, room, "--distribution is of the keys of --records, which isn't given");
+    if (o->fixed && o->rate == 0)
+        return say(why, room, "--fixed is of --rate, which isn't given");
     return 0;
 }
 
 int load_options_parse(enum load_command command, int count, char *const *words,
                        struct load_options *ret_options, char *why, size_t room)
 {
-    struct load_options options = {.command = command,
-                                   .seconds = 5,
-                                   .warmup = 1,
-                                   .batch = 256,
-                                   .inflight = 8,
-                                   .records = command == LOAD_GET ? 100000 : 0,
-                                   .value_min = 300,
-                                   .value_max = 300,
-                                   .seed = 1};
+    struct load_options options = options_default(command);
     for (int i = 0; i < count; i++) {
         const char *word = words[i];
         if (strncmp(word, "--", 2) != 0)
@@ -195,8 +282,9 @@ int load_options_parse(enum load_command command, int count, char *const *words,
         if (!value_read(spec, text, &options))
             return say(why, room, "--%s can't be '%s': %s", spec->name, text, spec->help);
     }
-    if (options_complete(&options, why, room) != 0)
+    if (options_check(&options, why, room) != 0)
         return -1;
+    options_complete(&options);
     *ret_options = options;
     return 0;
 }
@@ -223,4 +311,13 @@ void load_options_help(enum load_command command)
         }
         putchar('\n');
     }
+    if (command == LOAD_MIXED)
+        printf(
+            "\nWorkloads of YCSB\n"
+            "  a  half reads, half updates, zipfian       d  reads of the latest, 5 %% inserts\n"
+            "  b  95 %% reads, 5 %% updates, zipfian        e  95 %% scans of 1 to 100 records, 5 "
+            "%% inserts\n"
+            "  c  reads only, zipfian                     f  half reads, half read-modify-writes\n"
+            "A scan of e is one page of a listing, which goes by key hash: from a place drawn "
+            "evenly.\n");
 }

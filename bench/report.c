@@ -90,6 +90,23 @@ void report_row_floor(struct report *report, const char *name, double value, con
                floor > 0 ? json_real(value / floor) : json_null());
 }
 
+void report_print(const struct report *report)
+{
+    size_t i;
+    json_t *row;
+    json_array_foreach(report->rows, i, row)
+    {
+        double value = json_number_value(json_object_get(row, "value"));
+        char text[32];
+        if (value >= 1000 || value == floor(value))
+            report_thousands(text, value);
+        else
+            snprintf(text, sizeof text, "%.3f", value);
+        printf("%-22s %14s %s\n", json_string_value(json_object_get(row, "name")), text,
+               json_string_value(json_object_get(row, "unit")));
+    }
+}
+
 int report_write(struct report *report, bool ok, const char *path)
 {
     const size_t flags = JSON_INDENT(2) | JSON_REAL_PRECISION(6);

@@ -21,6 +21,8 @@ void report_fini(struct report *report);
 void report_row(struct report *report, const char *name, double value, const char *unit);
 void report_row_floor(struct report *report, const char *name, double value, const char *unit,
                       double floor);
+/* Prints the rows for people. */
+void report_print(const struct report *report);
 /* Writes it to `path` ("-": standard output). 0, or -1 with a sentence on stderr. */
 int report_write(struct report *report, bool ok, const char *path);
 

@@ -112,6 +112,12 @@ void value_key(uint64_t number, char *to)
     digits_write(to + 4, NUMBER_DIGITS, number);
 }
 
+bool value_number(const void *key, size_t len, uint64_t *ret_number)
+{
+    return len == VALUE_KEY && memcmp(key, "rec:", 4) == 0 &&
+           digits_read((const char *)key + 4, NUMBER_DIGITS, ret_number);
+}
+
 static size_t value_length(const struct values *values, uint64_t number, uint32_t revision)
 {
     size_t more = values->max - values->min;

@@ -36,6 +36,8 @@ void values_fini(struct values *values);
 
 /* The key of record `number`, VALUE_KEY bytes. */
 void value_key(uint64_t number, char *to);
+/* Whether `key` is the key of a record, whose number it tells then. */
+bool value_number(const void *key, size_t len, uint64_t *ret_number);
 /* Writes the value, at most values->max bytes, and returns its length. */
 size_t value_make(const struct values *values, uint64_t number, uint32_t revision, char *to);
 /* Whether `value` is that of record `number` in some revision, which it tells then. */

@@ -7,6 +7,7 @@
 #include <cmocka.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "bench/histogram.h"
 #include "bench/report.h"
@@ -80,6 +81,39 @@ static void merged(void **state)
     assert_memory_equal(parts[0].buckets, whole.buckets, sizeof whole.buckets);
 }
 
+/* The distribution as a file: rising lines up to the largest value and the whole count. */
+static void written(void **state)
+{
+    static struct histogram h;
+    char line[256], last[256] = "";
+    double value, share, before = 0, share_before = -1;
+    unsigned long long count = 0;
+    size_t lines = 0;
+    (void)state;
+    for (uint64_t v = 1; v <= 1000; v++)
+        histogram_add(&h, v * 1000, 1);
+    FILE *file = tmpfile();
+    assert_non_null(file);
+    assert_int_equal(histogram_write(&h, 1000, file), 0);
+    rewind(file);
+    while (fgets(line, sizeof line, file) != NULL) {
+        if (line[0] == '#') {
+            strcpy(last, line);
+        } else if (sscanf(line, "%lf %lf %llu", &value, &share, &count) == 3) {
+            assert_true(value > before && share > share_before);
+            assert_true(fabs(value / (double)count - 1) < 0.002);
+            before = value;
+            share_before = share;
+            lines++;
+        }
+    }
+    fclose(file);
+    assert_true(lines > 20 && lines < 100);
+    assert_int_equal(count, 1000);
+    assert_true(share == 1 && value == 1000);
+    assert_non_null(strstr(last, "Buckets"));
+}
+
 /* Numbers for people have a comma every three digits. */
 static void thousands(void **state)
 {
@@ -95,10 +129,8 @@ static void thousands(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(percentiles_close),
-        cmocka_unit_test(ends),
-        cmocka_unit_test(merged),
-        cmocka_unit_test(thousands),
+        cmocka_unit_test(percentiles_close), cmocka_unit_test(ends),      cmocka_unit_test(merged),
+        cmocka_unit_test(written),           cmocka_unit_test(thousands),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,5 @@
-/* The options of kho-bench put, append and get: what is taken, and what is refused with a sentence
- * that names it. */
+/* The options of kho-bench put, append, get and mixed: what is taken, and what is refused with a
+ * sentence that names it. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -67,6 +67,31 @@ static void running_cluster(void **state)
     assert_int_equal(parse(LOAD_GET, "--cluster 10.0.0.1:7700 --local 3"), -1);
 }
 
+/* What isn't said depends on the command and on the rest. */
+static void dependent(void **state)
+{
+    (void)state;
+    assert_int_equal(parse(LOAD_MIXED, ""), 0);
+    assert_int_equal(options.mix->letter, 'a');
+    assert_int_equal(options.pick, PICK_ZIPFIAN);
+    assert_int_equal(options.batch, 1);
+    assert_int_equal(options.inflight, 64);
+    assert_int_equal(parse(LOAD_MIXED, "--workload D --clients 4"), 0);
+    assert_int_equal(options.pick, PICK_LATEST);
+    assert_int_equal(options.clients, 4);
+    assert_int_equal(parse(LOAD_MIXED, "--workload d --distribution uniform"), 0);
+    assert_int_equal(options.pick, PICK_UNIFORM);
+    assert_int_equal(parse(LOAD_GET, ""), 0);
+    assert_int_equal(options.pick, PICK_UNIFORM);
+    assert_int_equal(parse(LOAD_PUT, "--records 10"), 0);
+    assert_int_equal(options.pick, PICK_TURN);
+    assert_int_equal(parse(LOAD_PUT, "--rate 1e5 --fixed --batch 16"), 0);
+    assert_true(options.rate == 1e5 && options.fixed);
+    assert_int_equal(options.inflight, 4096);
+    assert_int_equal(parse(LOAD_GET, "--cluster a:1 --loaded"), 0);
+    assert_true(options.loaded);
+}
+
 /* Each is refused by a sentence that holds the given word, and leaves the options as they were. */
 static void refused(void **state)
 {
@@ -92,6 +117,16 @@ static void refused(void **state)
         {LOAD_APPEND, "--records 5", "--records"},
         {LOAD_GET, "--records 0", "--records"},
         {LOAD_PUT, "--local 10", "--local"},
+        {LOAD_MIXED, "--workload g", "--workload"},
+        {LOAD_PUT, "--workload a", "--workload"},
+        {LOAD_GET, "--distribution normal", "--distribution"},
+        {LOAD_PUT, "--distribution zipfian", "--distribution"},
+        {LOAD_APPEND, "--distribution turn", "--distribution"},
+        {LOAD_PUT, "--fixed", "--fixed"},
+        {LOAD_GET, "--loaded", "--loaded"},
+        {LOAD_GET, "--clients 65", "--clients"},
+        {LOAD_GET, "--clients 8 --records 7", "--records"},
+        {LOAD_PUT, "--rate 0", "--rate"},
         {LOAD_PUT, "--seed 99999999999999999999", "--seed"},
     };
     (void)state;
@@ -107,9 +142,8 @@ static void refused(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(defaults),
-        cmocka_unit_test(both_spellings),
-        cmocka_unit_test(running_cluster),
+        cmocka_unit_test(defaults),        cmocka_unit_test(both_spellings),
+        cmocka_unit_test(running_cluster), cmocka_unit_test(dependent),
         cmocka_unit_test(refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
