@@ -12,7 +12,7 @@
 /* While a connection waits for the store's room and nothing else happens, it is asked again. */
 static const uint64_t SERVE_ROOM_POLL_NS = 5ull * 1000 * 1000;
 
-enum { SERVE_CHUNK = 64 };
+enum { SERVE_CHUNK = 64, SERVE_ENTRIES_BYTES = KHO_FRAME_ENTRIES_MAX * sizeof(struct store_entry) };
 struct request_chunk {
     struct queue link;
     struct request requests[SERVE_CHUNK];
@@ -39,8 +39,11 @@ int serve_init(struct serve *serve, const struct shard_options *options, struct 
     if (serve->conns == NULL)
         return -ENOMEM;
     memset(serve->conns, 0, serve->conns_bytes);
+    serve->entries = world_allocate(world, SERVE_ENTRIES_BYTES, 0);
     serve->raw = world_allocate(world, KHO_FRAME_RAW_MAX, 0);
-    return serve->raw != NULL ? serve_jobs_init(serve) : -ENOMEM;
+    if (serve->entries == NULL || serve->raw == NULL)
+        return -ENOMEM;
+    return serve_jobs_init(serve);
 }
 
 void serve_attach(struct serve *serve, struct store *store)
@@ -58,6 +61,7 @@ void serve_fini(struct serve *serve)
         conn_fini(&serve->conns[i]);
     serve_jobs_fini(serve);
     world_release(serve->world, serve->conns, serve->conns_bytes);
+    world_release(serve->world, serve->entries, SERVE_ENTRIES_BYTES);
     world_release(serve->world, serve->raw, KHO_FRAME_RAW_MAX);
     while ((link = queue_pop(&serve->chunks)) != NULL) {
         struct request_chunk *chunk = KHO_CONTAINER_OF(link, struct request_chunk, link);

@@ -111,8 +111,8 @@ struct serve {
     uint32_t malformed_events;
     uint64_t malformed_silent; /* not logged since the last line */
     int32_t statuses[KHO_FRAME_ENTRIES_MAX];
-    struct store_entry entries[STORE_BLOCK_RECORDS]; /* of the frame at hand */
-    uint8_t *raw; /* KHO_FRAME_RAW_MAX bytes: its blocks, unpacked */
+    struct store_entry *entries; /* KHO_FRAME_ENTRIES_MAX: of the frame at hand */
+    uint8_t *raw;                /* KHO_FRAME_RAW_MAX bytes: its blocks, unpacked */
 };
 
 /* --- For the shard ---------------------------------------------------------------------------- */
@@ -231,11 +231,11 @@ struct serve_block {
     uint32_t stored_len, raw_len;
     uint32_t records;
 };
-/* Admits and stores the `count` decoded records in serve->entries: where `block` isn't NULL as that
- * block, if all of it can be; else one by one. Statuses go to `statuses`; *highest rises to the
- * sequence to wait for. Returns how many were refused. */
-uint32_t serve_write_entries(struct conn *conn, struct serve_policy *policy, uint32_t count,
-                             bool copy, const struct serve_block *block, int32_t *statuses,
+/* Admits and stores `count` records decoded in serve->entries, from `first` on: where `block` isn't
+ * NULL as that block, if all of it can be; else one by one. Their statuses go to serve->statuses;
+ * *highest rises to the sequence to wait for. Returns how many were refused. */
+uint32_t serve_write_entries(struct conn *conn, struct serve_policy *policy, uint32_t first,
+                             uint32_t count, bool copy, const struct serve_block *block,
                              uint64_t *highest);
 /* The entries of the frame are stored, or refused: its request waits for the commit. */
 void serve_write_await(struct request *request, uint64_t sequence, uint32_t refused);

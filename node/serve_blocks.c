@@ -14,26 +14,26 @@ enum {
     BLOCK_RAW_MIN = KHO_BLOCK_RAW_MAX / 4, /* smaller ones are packed with others */
 };
 
-/* Unpacks a block into `raw`, and sees that it is so many records. */
-static bool block_open(const struct serve_block *block, uint8_t *raw)
+/* Unpacks a block into `raw`, and sees that it is so many records, which go to `entries`. */
+static bool block_open(const struct serve_block *block, uint8_t *raw, struct store_entry *entries)
 {
     int n = LZ4_decompress_safe((const char *)block->stored, (char *)raw, (int)block->stored_len,
                                 (int)block->raw_len);
     if (n < 0 || (uint32_t)n != block->raw_len)
         return false;
     uint32_t at = 0;
-    struct record record;
     for (uint32_t i = 0; i < block->records; i++) {
-        int used = record_decode(raw + at, block->raw_len - at, &record);
+        int used = record_decode(raw + at, block->raw_len - at, &entries[i].record);
         if (used < 0)
             return false;
+        entries[i].drops = 0;
         at += (uint32_t)used;
     }
     return at == block->raw_len;
 }
 
-/* Opens all blocks of a frame into serve->raw, one behind the other. Returns how many there are, or
- * KHO_EMALFORMED. */
+/* Opens all blocks of a frame into serve->raw and serve->entries, one behind the other. Returns how
+ * many there are, or KHO_EMALFORMED. */
 static int blocks_open(struct serve *serve, const struct wire_head *head, const uint8_t *body,
                        uint32_t len, struct serve_block *blocks, uint32_t *ret_raw)
 {
@@ -42,13 +42,14 @@ static int blocks_open(struct serve *serve, const struct wire_head *head, const 
     for (; at < len; count++) {
         struct wire_block_head h;
         int used = wire_block_head_decode(body + at, len - at, &h);
-        if (used < 0 || count == BLOCKS_MAX || h.raw_len > KHO_FRAME_RAW_MAX - raw)
+        if (used < 0 || count == BLOCKS_MAX || h.raw_len > KHO_FRAME_RAW_MAX - raw ||
+            h.records > head->count - records)
             return KHO_EMALFORMED;
         blocks[count] = (struct serve_block){.stored = body + at + WIRE_BLOCK_HEAD,
                                              .stored_len = h.stored_len,
                                              .raw_len = h.raw_len,
                                              .records = h.records};
-        if (!block_open(&blocks[count], serve->raw + raw))
+        if (!block_open(&blocks[count], serve->raw + raw, serve->entries + records))
             return KHO_EMALFORMED;
         at += (uint32_t)used;
         raw += h.raw_len;
@@ -72,7 +73,7 @@ enum serve_verdict serve_blocks(struct conn *conn, const struct wire_head *head,
     struct serve_block blocks[BLOCKS_MAX];
     struct serve_policy policy = {0};
     uint64_t sequence = 0;
-    uint32_t raw_len, at = 0, from = 0, refused = 0;
+    uint32_t raw_len, from = 0, refused = 0;
     int count = blocks_open(serve, head, body, len, blocks, &raw_len);
     if (count < 0)
         return SERVE_MALFORMED;
@@ -82,18 +83,10 @@ enum serve_verdict serve_blocks(struct conn *conn, const struct wire_head *head,
     if (request == NULL)
         return serve_wait(conn, CONN_WAIT_POOL);
     for (int i = 0; i < count; i++) {
-        const struct serve_block *block = &blocks[i];
-        uint32_t end = at + block->raw_len;
-        for (uint32_t k = 0; k < block->records; k++) {
-            int used = record_decode(serve->raw + at, end - at, &serve->entries[k].record);
-            KHO_ASSERT(used > 0);
-            serve->entries[k].drops = 0;
-            at += (uint32_t)used;
-        }
-        refused += serve_write_entries(conn, &policy, block->records, false,
-                                       block_fits_disk(block) ? block : NULL,
-                                       serve->statuses + from, &sequence);
-        from += block->records;
+        const struct serve_block *block = block_fits_disk(&blocks[i]) ? &blocks[i] : NULL;
+        refused +=
+            serve_write_entries(conn, &policy, from, blocks[i].records, false, block, &sequence);
+        from += blocks[i].records;
     }
     serve_write_await(request, sequence, refused);
     return SERVE_DONE;

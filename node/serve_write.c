@@ -8,35 +8,22 @@
  * acknowledged that was accepted under a lower one). */
 #include "serve.h"
 
-#include <assert.h>
-
 enum { WRITE_AHEAD = 32 };
-static_assert((int)WRITE_AHEAD <= (int)STORE_BLOCK_RECORDS, "a group lies in serve->entries");
 
-/* Decodes the entry at the front of `body`: its bytes, or KHO_EMALFORMED. */
-static int write_entry(const uint8_t *body, uint32_t len, bool copy, struct record *ret_record,
-                       uint64_t *ret_drops)
+/* Decodes all of a frame's entries into serve->entries. 0, or KHO_EMALFORMED. */
+static int write_decode(struct serve *serve, const uint8_t *body, uint32_t len, uint32_t count,
+                        bool copy)
 {
-    uint32_t before = copy ? WIRE_DROPS : 0;
-    if (len < before)
-        return KHO_EMALFORMED;
-    int used = record_decode(body + before, len - before, ret_record);
-    if (used < 0)
-        return used;
-    *ret_drops = copy ? kho_load64(body) : 0;
-    return used + (int)before;
-}
-
-static int write_check(const uint8_t *body, uint32_t len, uint32_t count, bool copy)
-{
-    uint32_t at = 0;
+    uint32_t at = 0, before = copy ? WIRE_DROPS : 0;
     for (uint32_t i = 0; i < count; i++) {
-        struct record record;
-        uint64_t drops;
-        int used = write_entry(body + at, len - at, copy, &record, &drops);
+        struct store_entry *e = &serve->entries[i];
+        if (len - at < before)
+            return KHO_EMALFORMED;
+        int used = record_decode(body + at + before, len - at - before, &e->record);
         if (used < 0)
             return used;
-        at += (uint32_t)used;
+        e->drops = copy ? kho_load64(body + at) : 0;
+        at += before + (uint32_t)used;
     }
     return at == len ? 0 : KHO_EMALFORMED;
 }
@@ -71,55 +58,57 @@ int serve_write_record(struct conn *conn, struct serve_policy *policy, const str
     return status < 0 ? status : write_store(serve_of(conn), &entry, copy, ret_sequence);
 }
 
-/* Admits the decoded entries, and fetches what their look-ups will touch, so that the cache misses
- * of a group overlap. Returns how many were refused. */
-static uint32_t write_admit_all(struct conn *conn, struct serve_policy *policy, uint32_t count)
+/* Admits decoded entries, and fetches what their look-ups will touch, so that the cache misses of a
+ * group overlap. Returns how many were refused. */
+static uint32_t write_admit_all(struct conn *conn, struct serve_policy *policy,
+                                struct store_entry *entries, uint32_t count)
 {
-    struct serve *serve = serve_of(conn);
+    const struct store *store = serve_of(conn)->store;
     uint32_t refused = 0;
     for (uint32_t i = 0; i < count; i++) {
-        struct store_entry *e = &serve->entries[i];
+        struct store_entry *e = &entries[i];
         e->status = write_admit(conn, policy, e);
         refused += e->status != 0;
         if (e->status == 0)
-            store_prefetch(serve->store, e->record.collection, e->partition, e->hash, 0);
+            store_prefetch(store, e->record.collection, e->partition, e->hash, 0);
     }
     for (uint32_t i = 0; i < count; i++) {
-        const struct store_entry *e = &serve->entries[i];
+        const struct store_entry *e = &entries[i];
         if (e->status == 0)
-            store_prefetch(serve->store, e->record.collection, e->partition, e->hash, 1);
+            store_prefetch(store, e->record.collection, e->partition, e->hash, 1);
     }
     return refused;
 }
 
 /* True: all entries are taken, as the block that they came in. */
 static bool write_block(struct serve *serve, const struct serve_block *block,
-                        uint64_t *ret_sequence)
+                        struct store_entry *entries, uint64_t *ret_sequence)
 {
     for (uint32_t i = 0; i < block->records; i++)
-        if (!record_value_matches(&serve->entries[i].record))
+        if (!record_value_matches(&entries[i].record))
             return false;
-    return store_write_block(serve->store, serve->entries, block->records, block->stored,
+    return store_write_block(serve->store, entries, block->records, block->stored,
                              block->stored_len, block->raw_len, serve->host.now, ret_sequence);
 }
 
-uint32_t serve_write_entries(struct conn *conn, struct serve_policy *policy, uint32_t count,
-                             bool copy, const struct serve_block *block, int32_t *statuses,
+uint32_t serve_write_entries(struct conn *conn, struct serve_policy *policy, uint32_t first,
+                             uint32_t count, bool copy, const struct serve_block *block,
                              uint64_t *highest)
 {
     struct serve *serve = serve_of(conn);
+    struct store_entry *entries = serve->entries + first;
+    int32_t *statuses = serve->statuses + first;
     uint64_t sequence = 0;
-    uint32_t refused = write_admit_all(conn, policy, count);
-    if (refused == 0 && block != NULL && write_block(serve, block, &sequence)) {
+    uint32_t refused = write_admit_all(conn, policy, entries, count);
+    if (refused == 0 && block != NULL && write_block(serve, block, entries, &sequence)) {
         *highest = kho_max(*highest, sequence);
         memset(statuses, 0, count * sizeof *statuses);
         return 0;
     }
     for (uint32_t i = 0; i < count; i++) {
-        const struct store_entry *e = &serve->entries[i];
-        int status = e->status;
+        int status = entries[i].status;
         if (status == 0) {
-            status = write_store(serve, e, copy, &sequence);
+            status = write_store(serve, &entries[i], copy, &sequence);
             refused += status != 0;
         }
         statuses[i] = status;
@@ -155,8 +144,8 @@ enum serve_verdict serve_write(struct conn *conn, const struct wire_head *head, 
     struct serve_policy policy = {0};
     bool copy = (head->flags & KHO_FRAME_COPY) != 0;
     uint64_t sequence = 0;
-    uint32_t at = 0, refused = 0;
-    if (write_check(body, len, head->count, copy) < 0)
+    uint32_t refused = 0;
+    if (write_decode(serve, body, len, head->count, copy) < 0)
         return SERVE_MALFORMED;
     if (!serve_room(conn, len, head->count, copy))
         return SERVE_WAIT;
@@ -165,14 +154,7 @@ enum serve_verdict serve_write(struct conn *conn, const struct wire_head *head, 
         return serve_wait(conn, CONN_WAIT_POOL);
     for (uint32_t from = 0; from < head->count; from += WRITE_AHEAD) {
         uint32_t group = (uint32_t)kho_min(WRITE_AHEAD, head->count - from);
-        for (uint32_t i = 0; i < group; i++) {
-            struct store_entry *e = &serve->entries[i];
-            int used = write_entry(body + at, len - at, copy, &e->record, &e->drops);
-            KHO_ASSERT(used > 0);
-            at += (uint32_t)used;
-        }
-        refused += serve_write_entries(conn, &policy, group, copy, NULL, serve->statuses + from,
-                                       &sequence);
+        refused += serve_write_entries(conn, &policy, from, group, copy, NULL, &sequence);
     }
     serve_write_await(request, sequence, refused);
     return SERVE_DONE;
