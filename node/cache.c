@@ -15,6 +15,7 @@
  * finds no memory even after all unpinned blocks went. */
 #include "cache.h"
 
+#include "place.h"
 #include "store.h"
 
 #include <errno.h>
@@ -310,6 +311,21 @@ void cache_forget(struct cache *cache, uint64_t place)
     struct cache_block *block = find(cache, place);
     if (block != NULL)
         withdraw(cache, block);
+}
+
+static void forget_from(struct cache *cache, struct queue *queue, uint32_t slot)
+{
+    QUEUE_FOREACH_SAFE (link, queue) {
+        struct cache_block *block = block_of(link);
+        if (place_slot(block->place) == slot)
+            withdraw(cache, block);
+    }
+}
+
+void cache_forget_segment(struct cache *cache, uint32_t slot)
+{
+    forget_from(cache, &cache->small, slot);
+    forget_from(cache, &cache->main, slot);
 }
 
 uint64_t cache_bytes(const struct cache *cache)

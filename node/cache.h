@@ -37,8 +37,10 @@ struct cache_block *cache_add(struct cache *cache, uint64_t place, uint32_t data
 void cache_publish(struct cache *cache, struct cache_block *block);
 /* Gives a pin back. An unpublished or forgotten block is freed with its last pin. */
 void cache_unpin(struct cache *cache, struct cache_block *block);
-/* The block must not be found any more (damage, or its segment is gone). */
+/* The block must not be found any more (damage). */
 void cache_forget(struct cache *cache, uint64_t place);
+/* So must no block of that segment slot. Looks at all blocks. */
+void cache_forget_segment(struct cache *cache, uint32_t slot);
 uint64_t cache_bytes(const struct cache *cache);
 
 #endif

@@ -1,63 +1,64 @@
-/* damage.c: what is noted when a block can't be read, or doesn't hold (R2).
- *
- * All index entries that point into the block lose their value but keep their version, and an
- * episode opens in exactly their partitions. Where none can be opened the damage is not listed as
- * known, so that the next start finds it again. */
-#include "reader_inside.h"
+/* damage.c: notes damage (damage.h): the index is swept for what the bytes held, since only it
+ * knows what of that was wanted. */
+#include "damage.h"
 
-struct damage_scan {
-    struct reader *reader;
+#include "live.h"
+
+struct sweep {
+    struct depot *depot;
     struct episode *episode;
-    uint64_t block;
+    uint32_t slot;
+    uint64_t offset, length;
     uint64_t now_ms;
     uint32_t entries;
     bool lost; /* no episode could be opened */
 };
 
-static bool damage_entry(void *arg, uint32_t collection, uint32_t partition,
-                         struct index_entry *entry)
+static bool sweep_entry(void *arg, uint32_t collection, uint32_t partition,
+                        struct index_entry *entry)
 {
-    struct damage_scan *scan = arg;
-    struct depot *depot = scan->reader->depot;
+    struct sweep *sweep = arg;
+    struct depot *depot = sweep->depot;
     (void)collection;
-    if (entry->place == PLACE_UNKNOWN || place_block(entry->place) != scan->block)
+    if (entry->place == PLACE_UNKNOWN || place_slot(entry->place) != sweep->slot ||
+        place_offset(entry->place) - sweep->offset >= sweep->length)
         return false;
-    if (scan->episode == NULL && !scan->lost)
-        scan->episode = manifest_open_episode(&depot->manifest, WIRE_EPISODE_ROT, depot->epoch,
-                                              scan->now_ms, true);
-    if (scan->episode != NULL)
-        manifest_episode_set(&depot->manifest, scan->episode, partition);
+    if (sweep->episode == NULL && !sweep->lost)
+        sweep->episode = manifest_open_episode(&depot->manifest, WIRE_EPISODE_ROT, depot->epoch,
+                                               sweep->now_ms, true);
+    if (sweep->episode != NULL)
+        manifest_episode_set(&depot->manifest, sweep->episode, partition);
     else
-        scan->lost = true;
-    scan->entries++;
+        sweep->lost = true;
+    sweep->entries++;
     depot->values_unknown++;
+    live_lose(&depot->manifest, entry->place, entry->value_bytes);
     entry->place = PLACE_UNKNOWN;
     return true;
 }
 
-void damage_note(struct reader *reader, uint64_t place, int error, struct kho_now now)
+bool damage_note(struct depot *depot, uint32_t slot, uint64_t offset, uint64_t length, int error,
+                 struct kho_now now)
 {
-    struct depot *depot = reader->depot;
-    const struct segment *segment = manifest_segment(&depot->manifest, place_slot(place));
-    struct damage_scan scan = {
-        .reader = reader, .block = place_block(place), .now_ms = now.wall_ms};
+    struct sweep sweep = {
+        .depot = depot, .slot = slot, .offset = offset, .length = length, .now_ms = now.wall_ms};
     char text[96];
-    cache_forget(reader->cache, place_block(place));
-    index_scan(reader->index, damage_entry, &scan);
+    index_scan(depot->index, sweep_entry, &sweep);
+    const struct segment *segment = manifest_segment(&depot->manifest, slot);
     struct damage damage = {.segment = segment->id,
-                            .offset = place_offset(place),
-                            .length = BLOCK_HEAD, /* the block that begins there */
-                            .episode = scan.episode != NULL ? scan.episode->id : 0,
+                            .offset = offset,
+                            .length = length,
+                            .episode = sweep.episode != NULL ? sweep.episode->id : 0,
                             .found_ms = now.wall_ms};
-    /* Without an episode it must be found again at the next start. */
-    if (!scan.lost &&
-        !manifest_damage_known(&depot->manifest, damage.segment, damage.offset, damage.length))
+    if (!sweep.lost && segment->state == SEGMENT_LISTED &&
+        !manifest_damage_known(&depot->manifest, damage.segment, offset, length))
         manifest_add_damage(&depot->manifest, &damage);
     depot->manifest_dirty = true;
     world_event(depot->world, EVENT_ERROR,
                 "segment-%016llx offset %llu: damaged block: %s; %u records have lost their value "
                 "here, episode %llu: run 'kho repair'",
-                (unsigned long long)segment->id, (unsigned long long)damage.offset,
-                depot_error_text(error, text, sizeof text), scan.entries,
+                (unsigned long long)damage.segment, (unsigned long long)offset,
+                depot_error_text(error, text, sizeof text), sweep.entries,
                 (unsigned long long)damage.episode);
+    return !sweep.lost;
 }

@@ -24,7 +24,8 @@ enum depot_purpose {
     PURPOSE_FOOTER,      /* context: struct log */
     PURPOSE_FETCH,       /* context: struct fetch */
     PURPOSE_RECOVER,
-    PURPOSE_WINDOW, /* a read of recovery */
+    PURPOSE_WINDOW, /* context: struct window, of recovery or of a walk */
+    PURPOSE_RETIRE,
     PURPOSE_SPACE,
     PURPOSE_CLOSE
 };

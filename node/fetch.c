@@ -9,6 +9,7 @@
  * Failure: a block that doesn't hold is damage (damage.c), and fails its own reads only. A stretch
  * that can't be read is read again block by block, which tells the bad one from its neighbours.
  * Errors of the moment (no memory, cancelled) fail the reads and nothing else. */
+#include "damage.h"
 #include "reader_inside.h"
 
 /* Neighbours so far apart are still read at once: a read of its own costs as much as some 16 KiB.
@@ -267,6 +268,12 @@ void reader_turn_end(struct reader *reader)
 
 /* --- Completion ------------------------------------------------------------------------------- */
 
+static void damage_found(struct reader *reader, uint64_t place, int error, struct kho_now now)
+{
+    cache_forget(reader->cache, place_block(place));
+    damage_note(reader->depot, place_slot(place), place_offset(place), BLOCK_HEAD, error, now);
+}
+
 static void reads_fail(struct reader *reader, struct queue *reads, int error, bool damaged)
 {
     while (!queue_empty(reads)) {
@@ -370,7 +377,7 @@ static void answer_packed(struct reader *reader, struct queue *reads, uint64_t p
         directory_init(block != NULL ? block->data : page->memory, head->records, head->raw_len);
     int error = block_unpack(head, body, directory_raw(directory));
     if (error != 0) {
-        damage_note(reader, place, error, now);
+        damage_found(reader, place, error, now);
         reads_fail(reader, reads, error, true);
     } else {
         directory_fill(directory);
@@ -410,7 +417,7 @@ static void fetch_block(struct reader *reader, struct fetch *f, struct kho_now n
     int error = fetch_check(reader, f, place, &head);
     const uint8_t *body = f->op.data + (place_offset(place) - f->op.offset) + BLOCK_HEAD;
     if (error != 0) {
-        damage_note(reader, place, error, now);
+        damage_found(reader, place, error, now);
         reads_fail(reader, &reads, error, true);
     } else if (head.raw_len > BLOCK_RAW_MAX || f->page != NULL) {
         answer_large(reader, &reads, f, body, head.raw_len);
@@ -437,7 +444,7 @@ void reader_completed(struct reader *reader, struct op *op, struct kho_now now)
         fetch_divide(reader, f);
     } else if (result < 0) {
         if (result == -EIO)
-            damage_note(reader, read_of(f->reads.next)->place, result, now);
+            damage_found(reader, read_of(f->reads.next)->place, result, now);
         reads_fail(reader, &f->reads, result, result == -EIO);
     }
     while (!queue_empty(&f->reads) && !reader->starved)

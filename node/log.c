@@ -10,7 +10,7 @@
  * before anything is taken), and a failed write (R4: nothing lands from there on). */
 #include "log.h"
 
-#include "place.h"
+#include "live.h"
 
 #include <assert.h>
 
@@ -166,8 +166,10 @@ void log_discard(struct log *log, uint32_t partition)
             struct pending *p = &c->entries[k];
             if (p->partition != partition || p->dead)
                 continue;
-            pending_remove(log, p);
             p->dead = true;
+            if (p->copy)
+                continue;
+            pending_remove(log, p);
             if (p->reserved)
                 index_unreserve(log->index, 1);
         }
@@ -232,9 +234,15 @@ static void load_add(const struct log *log, const struct commit *commit, struct 
     load->commits++;
 }
 
+/* R4: where no segment can be made, the last one that was is for compaction, which makes room. */
+static bool spare_kept(const struct log *log)
+{
+    return log->depot->no_space && log->depot->options.reserve_bytes > 0;
+}
+
 /* Whether all that waits, and `bytes` and `records` more, have their place in made segments: then
- * nothing that is taken can ever lack it. */
-static bool place_for(const struct log *log, uint64_t bytes, uint32_t records)
+ * nothing that is taken can ever lack it. `copies`: what is kept for compaction counts, too. */
+static bool place_for(const struct log *log, uint64_t bytes, uint32_t records, bool copies)
 {
     uint64_t alignment = log->depot->options.alignment;
     /* What is new may need a commit of its own: a head, and rounding up. */
@@ -244,12 +252,15 @@ static bool place_for(const struct log *log, uint64_t bytes, uint32_t records)
         load_add(log, KHO_CONTAINER_OF(link, struct commit, link), &load);
     if (log->gather != NULL)
         load_add(log, log->gather, &load);
-    return fits_current(log, &load) || fits_spare(log, &load);
+    bool kept = !copies && spare_kept(log);
+    if (kept && log->spare == LOG_NO_SEGMENT)
+        return false;
+    return fits_current(log, &load) || (!kept && fits_spare(log, &load));
 }
 
-static int place_check(const struct log *log, uint64_t bytes, uint32_t records)
+static int place_check(const struct log *log, uint64_t bytes, uint32_t records, bool copies)
 {
-    if (place_for(log, bytes, records))
+    if (place_for(log, bytes, records, copies))
         return 0;
     return log->depot->no_space ? KHO_ENOSPACE : -EAGAIN;
 }
@@ -276,7 +287,7 @@ int log_room(const struct log *log, uint64_t bytes, uint32_t records)
     if (!fits && queue_empty(&log->free))
         return -EAGAIN;
     /* Record by record it may be rounded up once more. */
-    return place_check(log, bound + log->depot->options.alignment, records);
+    return place_check(log, bound + log->depot->options.alignment, records, false);
 }
 
 /* --- Gathering -------------------------------------------------------------------------------- */
@@ -293,6 +304,7 @@ static void gather_open(struct log *log)
     c->used = COMMIT_HEAD;
     c->block_count = 0;
     c->entry_count = 0;
+    c->weight = 0;
     log->gather = c;
 }
 
@@ -419,6 +431,7 @@ static void pending_add(struct log *log, struct commit *c, uint32_t block, uint3
         .tombstone = record_is_tombstone(record),
         .reserved = reserved,
     };
+    c->weight += live_weight(record->raw_len);
     pending_insert(log, c, c->entry_count++);
 }
 
@@ -426,7 +439,7 @@ int log_take(struct log *log, uint32_t partition, struct key_tag tag, const stru
              bool reserved, struct kho_now now, uint64_t *ret_sequence)
 {
     uint32_t size = (uint32_t)record_size(record);
-    int error = place_check(log, block_span(size) + BLOCK_ALIGN, 1);
+    int error = place_check(log, block_span(size) + BLOCK_ALIGN, 1, false);
     if (error != 0)
         return error;
     struct commit *c = gather_at_hand(log, 1, 1, now);
@@ -446,7 +459,7 @@ int log_take_block(struct log *log, const struct store_entry *entries, uint32_t 
                    uint64_t *ret_sequence)
 {
     KHO_ASSERT(stored_len < raw_len && raw_len <= BLOCK_RAW_MAX);
-    int error = place_check(log, block_span(stored_len) + BLOCK_ALIGN, count);
+    int error = place_check(log, block_span(stored_len) + BLOCK_ALIGN, count, false);
     if (error != 0)
         return error;
     struct commit *c = gather_at_hand(log, count, 2, now);
@@ -462,6 +475,45 @@ int log_take_block(struct log *log, const struct store_entry *entries, uint32_t 
     }
     memcpy(c->buffer + c->used + BLOCK_HEAD, stored, stored_len);
     block_add(log, collection, raw_len, stored_len, count, KHO_CODEC_LZ4);
+    *ret_sequence = c->sequence;
+    return 0;
+}
+
+/* --- Copies ----------------------------------------------------------------------------------- */
+
+bool log_copies_welcome(const struct log *log)
+{
+    return !log->depot->read_only && log->flying_count < log->flying_max &&
+           queue_empty(&log->ready) && (log->gather != NULL || !queue_empty(&log->free));
+}
+
+int log_copy(struct log *log, uint32_t collection, const uint8_t *raw, uint32_t raw_len,
+             const struct log_copy *copies, uint32_t count, struct kho_now now,
+             uint64_t *ret_sequence)
+{
+    uint8_t codec;
+    int error = place_check(log, block_span(raw_len) + BLOCK_ALIGN, count, true);
+    if (error != 0)
+        return error;
+    struct commit *c = gather_at_hand(log, count, 2, now);
+    if (c == NULL || gather_grow(log, block_span(BLOCK_RAW_MAX) + block_span(raw_len)) != 0)
+        return -EAGAIN;
+    raw_close(log);
+    uint32_t stored = block_pack(raw, raw_len, c->buffer + c->used + BLOCK_HEAD, &codec);
+    for (uint32_t i = 0; i < count; i++) {
+        const struct log_copy *copy = &copies[i];
+        c->entries[c->entry_count++] = (struct pending){.collection = collection,
+                                                        .partition = copy->partition,
+                                                        .tag = copy->tag,
+                                                        .version = copy->version,
+                                                        .from = copy->from,
+                                                        .value_bytes = copy->value_bytes,
+                                                        .block = (uint16_t)c->block_count,
+                                                        .copy = true,
+                                                        .tombstone = copy->tombstone};
+        c->weight += live_weight(copy->value_bytes);
+    }
+    block_add(log, collection, raw_len, stored, count, codec);
     *ret_sequence = c->sequence;
     return 0;
 }
@@ -554,7 +606,10 @@ static bool choose_place(struct log *log, struct commit *c)
     c->segment = log->current;
     c->offset = log->position;
     log->position += c->length;
-    manifest_segment(&depot->manifest, log->current)->last = c->sequence;
+    struct segment *segment = manifest_segment(&depot->manifest, log->current);
+    segment->stored += c->used - COMMIT_HEAD;
+    segment->weight += c->weight;
+    segment->last = c->sequence;
     return true;
 }
 
@@ -647,7 +702,7 @@ bool log_wants_mark(const struct log *log)
 void log_mark(struct log *log, struct kho_now now)
 {
     KHO_ASSERT(log_wants_mark(log));
-    if (queue_empty(&log->free) || !place_for(log, COMMIT_HEAD, 0)) {
+    if (queue_empty(&log->free) || !place_for(log, COMMIT_HEAD, 0, true)) {
         log->marked = log->durable; /* no room: the manifest will say it when the segment ends */
         return;
     }
@@ -657,6 +712,24 @@ void log_mark(struct log *log, struct kho_now now)
 }
 
 /* --- Landing ---------------------------------------------------------------------------------- */
+
+/* A copy: the index names it in place of where it came from, or of a value that was lost since. */
+static void land_copy(struct log *log, const struct commit *c, const struct pending *p)
+{
+    struct index_entry old;
+    struct manifest *manifest = &log->depot->manifest;
+    const struct commit_block *b = &c->blocks[p->block];
+    uint64_t place = place_encode(c->segment, c->offset + b->offset, BLOCK_HEAD + b->stored_len);
+    if (!index_get(log->index, p->collection, p->partition, p->tag, &old) ||
+        version_compare(old.version, p->version) != 0 ||
+        (old.place != p->from && old.place != PLACE_UNKNOWN))
+        return;
+    index_repoint(log->index, p->collection, p->partition, p->tag, place);
+    live_lose(manifest, old.place, old.value_bytes);
+    live_gain(manifest, place, old.value_bytes);
+    if (old.place == PLACE_UNKNOWN && log->depot->values_unknown > 0)
+        log->depot->values_unknown--;
+}
 
 static void land_entry(struct log *log, const struct commit *c, const struct pending *p)
 {
@@ -672,6 +745,9 @@ static void land_entry(struct log *log, const struct commit *c, const struct pen
         entry.place = place_encode(c->segment, c->offset + b->offset, BLOCK_HEAD + b->stored_len);
         int error = index_put(log->index, p->collection, p->partition, &entry);
         KHO_ASSERT(error == 0); /* reserved when it was taken, or a replacement */
+        if (there)
+            live_lose(&log->depot->manifest, old.place, old.value_bytes);
+        live_gain(&log->depot->manifest, entry.place, entry.value_bytes);
         if (heals && log->depot->values_unknown > 0)
             log->depot->values_unknown--;
     }
@@ -700,6 +776,10 @@ static void land(struct log *log, struct commit *c)
         land_prefetch(log, c, i);
         if (p->dead)
             continue;
+        if (p->copy) {
+            land_copy(log, c, p);
+            continue;
+        }
         pending_remove(log, p);
         land_entry(log, c, p);
     }

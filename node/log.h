@@ -25,15 +25,21 @@ enum {
     LOG_BUCKETS = 1 << 14
 };
 
-/* A record on its way: what the index will say once it lands. */
+/* A record on its way: what the index will say once it lands. A copy (compaction) is a record that
+ * is in the index already: it only moves there, if the index still names the place it was copied
+ * from, or lost it; no write is compared with it. */
 struct pending {
     uint32_t next; /* handle of the next one in its bucket, 0: none */
     uint32_t collection, partition;
     struct key_tag tag;
     struct version version;
-    struct kho_id hash;
+    union {
+        struct kho_id hash; /* of a write, for R6 */
+        uint64_t from;      /* of a copy */
+    };
     uint32_t value_bytes;
     uint16_t block;
+    bool copy;
     bool tombstone;
     bool reserved; /* an index entry was reserved for it */
     bool dead;     /* its partition was discarded meanwhile */
@@ -60,6 +66,7 @@ struct commit {
     struct commit_block *blocks;
     struct pending *entries;
     uint32_t block_count, entry_count;
+    uint64_t weight;  /* of its records (live.h) */
     uint32_t segment; /* slot */
     uint64_t offset;
     uint32_t length;
@@ -125,6 +132,24 @@ int log_take(struct log *log, uint32_t partition, struct key_tag tag, const stru
 int log_take_block(struct log *log, const struct store_entry *entries, uint32_t count,
                    const uint8_t *stored, uint32_t stored_len, uint32_t raw_len, struct kho_now now,
                    uint64_t *ret_sequence);
+/* A record that is stored anew elsewhere. */
+struct log_copy {
+    uint32_t partition;
+    struct key_tag tag;
+    struct version version;
+    uint32_t value_bytes;
+    bool tombstone;
+    uint64_t from; /* its place, as the index has it */
+};
+/* True if a block of copies that is taken now begins its way to the disk at the end of this turn,
+ * so that it keeps no write waiting. */
+bool log_copies_welcome(const struct log *log);
+/* Takes copies of one collection as a block of their own: `raw_len` bytes of records, the raw block
+ * of a packed one or one large record, lent. Class COMPACTION of R4: the last made segment is kept
+ * for it where no other can be made. Returns as log_take(). */
+int log_copy(struct log *log, uint32_t collection, const uint8_t *raw, uint32_t raw_len,
+             const struct log_copy *copies, uint32_t count, struct kho_now now,
+             uint64_t *ret_sequence);
 /* Closes the gathering commit: later records go to another one (a new epoch). */
 void log_cut(struct log *log);
 /* Starts what may start; `seal`: the gathering commit, too. */

@@ -161,6 +161,7 @@ bool maker_completed(struct maker *maker, struct op *op, struct kho_now now,
         return false;
     case STEP_ZERO:
         maker->zeroed += SEGMENT_UNIT;
+        maker->zeroed_bytes += SEGMENT_UNIT;
         if (maker->zeroed < depot->options.segment_bytes)
             push(maker, STEP_ZERO, OP_WRITE);
         else

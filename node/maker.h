@@ -14,7 +14,8 @@ struct maker {
     uint64_t id;
     uint32_t slot; /* taken for it */
     int32_t file;
-    uint64_t zeroed;
+    uint64_t zeroed;       /* of the one under way */
+    uint64_t zeroed_bytes; /* since the start */
     int error;
     bool stopping;
     bool made;           /* in the manifest, which isn't durable yet */

@@ -382,6 +382,8 @@ static uint8_t *encode_lists(const struct manifest *manifest, uint8_t *p)
             kho_store32(p + 40, s->footer);
             kho_store32(p + 44, s->footer_bytes);
             memcpy(p + 48, s->last_checksum.bytes, 16);
+            kho_store64(p + 64, s->stored);
+            kho_store64(p + 72, s->weight);
         }
         p += MANIFEST_SEGMENT;
     }
@@ -469,6 +471,8 @@ static int decode_segments(struct manifest *manifest, const uint8_t **p, uint32_
             .last = kho_load64(*p + 32),
             .footer = kho_load32(*p + 40),
             .footer_bytes = kho_load32(*p + 44),
+            .stored = kho_load64(*p + 64),
+            .weight = kho_load64(*p + 72),
             .file = -1,
         };
         memcpy(s.last_checksum.bytes, *p + 48, 16);

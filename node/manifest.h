@@ -30,11 +30,11 @@
  *                        all listed ones; from 0
  *   144  16 base_checksum  of the last whole commit's head up to there: the first predecessor
  *   160  32 reserved, 0
- * Segment (64), by rising id
+ * Segment (80), by rising id
  *     0   8 id
  *     8   8 size         of the file
  *    16   4 alignment
- *    20   1 sealed       1: nothing is written any more, `end`, `last` and `last_checksum` hold
+ *    20   1 sealed       1: nothing is written any more, all that follows holds
  *    21   3 reserved
  *    24   8 end          of the commits
  *    32   8 last         the sequence up to which this segment and those before account for; what
@@ -43,6 +43,8 @@
  *    40   4 footer       offset of the last footer in it; 0: none is known
  *    44   4 footer_bytes its length
  *    48  16 last_checksum  of the last whole commit's head up to here: the next predecessor
+ *    64   8 stored       bytes of its blocks as stored (live.h)
+ *    72   8 weight       what all its records weigh
  * Episode (32 + P / 8, rounded up to 8)
  *     0   8 id
  *     8   1 kind         enum wire_episode_kind
@@ -80,7 +82,7 @@ struct shard_world;
 enum {
     MANIFEST_HEAD = 192,
     MANIFEST_FORMAT = 1,
-    MANIFEST_SEGMENT = 64,
+    MANIFEST_SEGMENT = 80,
     MANIFEST_EPISODE = 32,
     MANIFEST_DAMAGE = 40,
     MANIFEST_FLOOR = 24,
@@ -109,8 +111,11 @@ struct segment {
     uint64_t last;
     struct kho_id last_checksum;
     uint32_t footer,
-        footer_bytes; /* the last one known to be written; in the manifest: if sealed */
+        footer_bytes;        /* the last one known to be written; in the manifest: if sealed */
+    uint64_t stored, weight; /* of what was put into it: live.h */
     /* Of this run only. */
+    uint64_t live_weight, live_records;
+    bool stays;            /* compaction can't empty it */
     uint8_t state;         /* enum segment_state */
     uint32_t older, newer; /* neighbours among the listed ones, by id; MANIFEST_NO_SLOT: none */
     int32_t file;

@@ -124,6 +124,22 @@ static const struct directory *directory_of(const struct cache_block *block)
     return (const struct directory *)(const void *)block->data;
 }
 
+static bool queue_names(const struct queue *reads, uint32_t slot)
+{
+    QUEUE_FOREACH (link, reads)
+        if (place_slot(KHO_CONTAINER_OF(link, struct store_read, link)->place) == slot)
+            return true;
+    return false;
+}
+
+bool reader_names(const struct reader *reader, uint32_t slot)
+{
+    QUEUE_FOREACH (link, &reader->active)
+        if (KHO_CONTAINER_OF(link, struct fetch, link)->slot == slot)
+            return true;
+    return queue_names(&reader->fresh, slot) || queue_names(&reader->waiting, slot);
+}
+
 bool reader_cached_hash(struct reader *reader, uint64_t place, struct key_tag tag,
                         const struct record *record, struct kho_id *ret_hash)
 {

@@ -66,6 +66,8 @@ bool reader_read(struct reader *reader, struct store_read *read);
 uint32_t reader_read_cached(struct reader *reader, struct store_read *reads, uint32_t count);
 void reader_end(struct reader *reader, struct store_read *read);
 void reader_completed(struct reader *reader, struct op *op, struct kho_now now);
+/* True if a read that hasn't ended names a block of that segment slot. */
+bool reader_names(const struct reader *reader, uint32_t slot);
 /* Starts fetches for the reads that wait, as many as are free. */
 void reader_turn_end(struct reader *reader);
 /* The content hash of a record that the cache holds, for R6. False: not at hand. */

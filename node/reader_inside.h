@@ -1,5 +1,5 @@
 /* reader_inside.h: what the files of the reader share: reader.c (reads and their answers), fetch.c
- * (from the disk into cache or page), damage.c (what can't be read). */
+ * (from the disk into cache or page). */
 #ifndef KHO_NODE_READER_INSIDE_H
 #define KHO_NODE_READER_INSIDE_H
 
@@ -23,9 +23,5 @@ void read_finish(struct reader *reader, struct store_read *read);
 int fetches_init(struct reader *reader);
 void fetches_fini(struct reader *reader);
 void page_release(struct reader *reader, struct page *page);
-
-/* damage.c */
-/* Notes a damaged block: its entries keep their versions and lose their values. */
-void damage_note(struct reader *reader, uint64_t place, int error, struct kho_now now);
 
 #endif

@@ -8,7 +8,7 @@
  * It gives up where it would have to guess: no memory for the index or for an episode. */
 #include "scan.h"
 
-#include "place.h"
+#include "live.h"
 
 #define NO_GAP UINT64_MAX
 
@@ -283,6 +283,7 @@ static int record_enter(struct scan *scan, const struct record *r, uint64_t epoc
                                      .place = place,
                                      .value_bytes = r->raw_len};
     scan->records++;
+    live_found(&depot->manifest, place, r->raw_len);
     record_note(scan, partition, &entry, r->collection);
     /* R5: what a former replica held before it became one again is discarded. */
     if (epoch < scan->since[partition])
@@ -302,6 +303,9 @@ static int block_enter(struct scan *scan, const struct commit_head *commit,
     uint32_t offset = 0, count = 0;
     struct record r;
     int more = 1;
+    struct segment *segment = slot_segment(scan, scan->slot);
+    if (!segment->sealed)
+        segment->stored += block_span(block->stored_len);
     if (block->codec != KHO_CODEC_NONE) {
         if (block_unpack(block, body, scan->scratch) != 0)
             return block_rot(scan, block->offset, BLOCK_HEAD + block->stored_len);

@@ -41,6 +41,8 @@ void shard_options_init(struct shard_options *options)
         .footer_entries = FOOTER_ENTRIES,
         .idle_mark_ms = 50,
         .reserve_bytes = 1ull << 30,
+        .compact_rate = 64u << 20,
+        .compact_dead_percent = 50,
     };
 }
 
@@ -49,9 +51,11 @@ static bool shard_options_valid(const struct shard_options *o)
     uint64_t mib = 1u << 20;
     if (o->shard_count < 1 || o->shard_count > 256 || o->shard >= o->shard_count)
         return false;
-    if (o->segment_bytes < 32 * mib || o->segment_bytes > 256 * mib || o->segment_bytes % mib != 0)
+    if (o->segment_bytes < mib || o->segment_bytes > 256 * mib || o->segment_bytes % mib != 0)
         return false;
     if (o->alignment < 512 || o->alignment > 65536 || (o->alignment & (o->alignment - 1)) != 0)
+        return false;
+    if (o->compact_dead_percent < 10 || o->compact_dead_percent > 90)
         return false;
     return o->memory_max >= 64 * mib && o->connections_max >= 1 &&
            o->connections_max <= (1u << 16) && o->footer_entries >= 1 &&

@@ -27,7 +27,8 @@ struct shard_options {
     struct kho_id incarnation;
     struct kho_id boot;
     uint64_t seed;
-    uint64_t segment_bytes; /* 32 MiB to 256 MiB, a multiple of 1 MiB */
+    uint64_t segment_bytes; /* 32 MiB to 256 MiB, a multiple of 1 MiB; fewer, down to 1 MiB, only
+                               for tests, in which each record fits */
     uint32_t alignment;     /* of direct I/O: a power of two, 512 to 65,536 */
     uint64_t memory_max;    /* bytes, index and buffers included; at least 64 MiB */
     uint32_t connections_max;
@@ -37,6 +38,8 @@ struct shard_options {
     uint32_t idle_mark_ms;  /* after so long without a write an empty commit marks the end (R3) */
     uint64_t reserve_bytes; /* R4: below this much free disk user writes are refused; deletes,
                                repair and write-back below half of it; compaction below a quarter */
+    uint64_t compact_rate;  /* bytes of segments that compaction reads a second; 0: none */
+    uint32_t compact_dead_percent; /* of the sealed segments, from which on it works: 10 to 90 */
 };
 
 void shard_options_init(struct shard_options *options);

@@ -4,6 +4,7 @@
  *     recover   the start                  log       commits, and the keys in flight
  *     reader    reads, cache, damage       maker     segments ahead of need
  *     mapset    a map's way into force     replace   manifest and map on the disk
+ *     compact   dead bytes given back
  *
  * Here is decided when something is due: recovery's end, the manifest, marks, segments, a look at
  * the disk's space, the stop. The manifest changes in memory at once; who must not answer before it
@@ -12,6 +13,7 @@
  *
  * Failure: a start that can't tell what was lost ends as STORE_FAILED; a failed write or sync later
  * makes the shard read-only. */
+#include "live.h"
 #include "store_inside.h"
 
 static const uint64_t SPACE_LOOK_NS = 1000000000ull;
@@ -40,6 +42,7 @@ int store_create(const struct shard_options *options, struct shard_world *world,
     queue_init(&store->reads);
     maker_init(&store->maker, depot);
     mapset_init(&store->mapset, depot);
+    compact_init(&store->compact, depot, &store->log, &store->reader);
     replace_init(&store->manifest_file, depot, FILE_MANIFEST, DEPOT_FILE_MANIFEST);
     int error = footer_maker_init(&depot->tail, world, options->footer_entries);
     if (error == 0)
@@ -75,6 +78,7 @@ void store_destroy(struct store *store)
     recover_fini(&store->recover);
     maker_fini(&store->maker);
     mapset_fini(&store->mapset);
+    compact_fini(&store->compact);
     replace_fini(&store->manifest_file);
     reader_fini(&store->reader);
     log_fini(&store->log);
@@ -191,6 +195,7 @@ static void recovered(struct store *store, int state, struct kho_now now)
     }
     store->recovered = true;
     if (depot->map.bytes != NULL) {
+        live_count(depot);
         log_resume(store);
         store_index_ready(store);
         if (store->recover.scan.damages > 0)
@@ -279,6 +284,8 @@ static void manifest_written(struct store *store, int status, struct kho_now now
         return;
     }
     manifest_answer(store, store->manifest_writing, status);
+    if (status == 0)
+        retire_logged(&store->compact.retire, store->manifest_writing);
     if (status == 0 && store->maker.made && store->maker.generation <= store->manifest_writing) {
         store->maker.made = false;
         log_give_segment(&store->log, store->maker.slot);
@@ -288,10 +295,12 @@ static void manifest_written(struct store *store, int status, struct kho_now now
 /* --- Segments and space ----------------------------------------------------------------------- */
 
 /* R4: what creating a segment has to leave free, so that compaction always can. */
-static bool segment_affordable(const struct depot *depot)
+static bool segment_affordable(const struct store *store)
 {
+    const struct depot *depot = &store->depot;
+    uint64_t left = store->compact.starved ? 0 : depot->options.reserve_bytes / 4;
     return depot->disk_free == UINT64_MAX ||
-           depot->disk_free >= depot->options.segment_bytes + depot->options.reserve_bytes / 4;
+           depot->disk_free >= depot->options.segment_bytes + left;
 }
 
 static void segment_make(struct store *store)
@@ -300,7 +309,7 @@ static void segment_make(struct store *store)
     if (depot->map.bytes == NULL || depot->self < 0 || maker_busy(&store->maker) ||
         store->maker.made || store->phase != STORE_READY || !log_wants_segment(&store->log))
         return;
-    if (!segment_affordable(depot)) {
+    if (!segment_affordable(store)) {
         if (!depot->space_told)
             world_event(depot->world, EVENT_WARNING,
                         "%llu bytes are free: too few for another segment of %llu bytes beside the "
@@ -363,7 +372,7 @@ static void space_looked(struct store *store, const struct op *op)
     depot->disk_free = op->offset;
     reserve_tell(depot);
     /* What allocation refused is tried again, too: someone may have made room. */
-    if (depot->no_space && segment_affordable(depot))
+    if (depot->no_space && segment_affordable(store))
         depot->no_space = false;
 }
 
@@ -448,8 +457,10 @@ void store_tick(struct store *store, struct kho_now now)
 
 void store_turn_end(struct store *store, struct kho_now now)
 {
-    if (store->phase == STORE_READY)
+    if (store->phase == STORE_READY) {
+        compact_turn(&store->compact, now);
         log_pump(&store->log, true, now);
+    }
     reader_turn_end(&store->reader);
     housekeeping(store, now);
 }
@@ -470,7 +481,7 @@ uint64_t store_deadline(const struct store *store)
     if (!queue_empty(&store->reads))
         return 0;
     if (store->phase == STORE_READY) {
-        deadline = mark_due(store);
+        deadline = kho_min(mark_due(store), compact_deadline(&store->compact));
         if (store->depot.map.bytes != NULL && !store->space_busy)
             deadline = kho_min(deadline, store->space_ns);
     }
@@ -497,9 +508,15 @@ void store_completed(struct store *store, struct op *op, struct kho_now now)
     case PURPOSE_FETCH:
         reader_completed(&store->reader, op, now);
         break;
+    case PURPOSE_RETIRE:
+        if (retire_completed(&store->compact.retire, op))
+            store->space_ns = now.mono_ns;
+        break;
     case PURPOSE_RECOVER:
     case PURPOSE_WINDOW:
-        if (store->phase == STORE_STARTING)
+        if (op->context == &store->compact.walk.window)
+            compact_completed(&store->compact, op);
+        else if (store->phase == STORE_STARTING)
             recovered(store, recover_completed(&store->recover, op, now), now);
         break;
     case PURPOSE_MAKE:

@@ -187,4 +187,12 @@ void store_stats(const struct store *store, uint64_t *stats)
     stats[STAT_durable] += store->log.durable;
     stats[STAT_epoch] += depot->epoch;
     stats[STAT_recovery_ms] += store->recovery_ms;
+    uint64_t dead, sealed;
+    compact_dead(&store->compact, &dead, &sealed);
+    stats[STAT_sealed_bytes] += sealed;
+    stats[STAT_dead_bytes] += dead;
+    stats[STAT_compacted_segments] += store->compact.segments;
+    stats[STAT_compacted_in] += store->compact.bytes_in;
+    stats[STAT_compacted_out] += store->compact.bytes_out;
+    stats[STAT_zeroed_bytes] += store->maker.zeroed_bytes;
 }

@@ -3,6 +3,7 @@
 #ifndef KHO_NODE_STORE_INSIDE_H
 #define KHO_NODE_STORE_INSIDE_H
 
+#include "compact.h"
 #include "log.h"
 #include "maker.h"
 #include "mapset.h"
@@ -22,6 +23,7 @@ struct store {
     struct reader reader;
     struct maker maker;
     struct recover recover;
+    struct compact compact;
     struct mapset mapset;
     struct replace manifest_file;
     uint64_t manifest_writing; /* generation under way */

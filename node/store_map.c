@@ -3,6 +3,7 @@
  *
  * A failure leaves things as they were, but for an episode whose end couldn't be written: it is
  * closed in this run and open again after a restart, which is the safe side. */
+#include "live.h"
 #include "store_inside.h"
 
 /* --- Episodes --------------------------------------------------------------------------------- */
@@ -70,13 +71,17 @@ int store_map_set(struct store *store, const uint8_t *bytes, size_t length, void
 static void partitions_discard(struct store *store, const struct map *map)
 {
     struct depot *depot = &store->depot;
+    bool dropped = false;
     for (uint32_t p = 0; depot->map.bytes != NULL && p < map->partitions; p++) {
         uint64_t since = depot_since(depot, map, p);
         if (since <= depot->epoch)
             continue;
         log_discard(&store->log, p);
         index_drop_partition(depot->index, p);
+        dropped = true;
     }
+    if (dropped)
+        live_count(depot);
 }
 
 void store_map_ended(struct store *store, int status)

@@ -197,7 +197,13 @@ enum wire_episode_kind {
     X(durable, "durable sequence")                                                                 \
     X(epoch, "epoch of the map")                                                                   \
     X(recovery_ms, "how long the last start read the log")                                         \
-    X(refused, "requests refused since start")
+    X(refused, "requests refused since start")                                                     \
+    X(sealed_bytes, "bytes of segment files that are full")                                        \
+    X(dead_bytes, "bytes of those that nobody needs any more: overwritten, or padding")            \
+    X(compacted_segments, "segments that compaction gave back since start")                        \
+    X(compacted_in, "bytes of segments that compaction read since start")                          \
+    X(compacted_out, "bytes of records that it copied, uncompressed")                              \
+    X(zeroed_bytes, "bytes of zeros written into new segments since start")
 
 enum wire_stat {
 #define KHO_STAT_ENUM(name, sentence) STAT_##name,

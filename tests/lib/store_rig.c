@@ -1,7 +1,7 @@
 /* store_rig.c: drives a store over a disk in memory (store_rig.h). */
 #include "store_rig.h"
 
-#include "node/footer.h"
+#include "node/depot.h"
 
 #include <kho/map.h>
 
@@ -71,7 +71,8 @@ static bool rig_turn(struct rig *rig)
     while ((link = queue_pop(&rig->world.outbox)) != NULL) {
         struct op *op = KHO_CONTAINER_OF(link, struct op, link);
         KHO_ASSERT(count < RIG_OPS);
-        if (rig->hold_commits && op->kind == OP_WRITE && (op->flags & OP_WRITE_DURABLE) != 0)
+        bool commit = op->kind == OP_WRITE && (op->flags & OP_WRITE_DURABLE) != 0;
+        if ((rig->hold_commits && commit) || (rig->hold_fetches && op->purpose == PURPOSE_FETCH))
             rig->held[rig->held_count++] = op;
         else
             ops[count++] = op;

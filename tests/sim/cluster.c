@@ -331,6 +331,8 @@ void node_start(struct node *node)
     options.boot = kho_random_id(&cluster->random);
     options.seed = kho_random_next(&cluster->random);
     options.segment_bytes = cluster->options.segment_bytes;
+    options.compact_rate = cluster->options.compact_rate;
+    options.compact_dead_percent = cluster->options.compact_dead_percent;
     options.alignment = cluster->options.alignment;
     options.memory_max = cluster->options.memory_max;
     options.connections_max = cluster->options.net.connections_max;
@@ -500,6 +502,8 @@ void cluster_options_init(struct cluster_options *options)
         .footer_entries = 30,
         .idle_mark_ms = 20,
         .segment_bytes = 32ull << 20,
+        .compact_rate = 64ull << 20,
+        .compact_dead_percent = 50,
         .memory_max = 128ull << 20,
         .reserve_bytes = 64ull << 20,
         .deadline_ms = 10000,

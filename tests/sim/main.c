@@ -64,6 +64,8 @@ static bool run(uint64_t seed, bool story, bool quiet, uint64_t *ret_trace)
             if (sim.faults[i] > 0)
                 printf(" %s %llu", sim_fault_name((enum sim_fault)i),
                        (unsigned long long)sim.faults[i]);
+        if (w->compacted > 0)
+            printf(" compacted %llu", (unsigned long long)w->compacted);
         if (w->history.unjudged > 0)
             printf(" (%u searches gave up)", w->history.unjudged);
         printf("\n");

@@ -74,6 +74,12 @@ void plan_draw(struct sim *sim, struct plan *ret_plan, struct cluster_options *r
         p->value_max = 400;
         p->think_ns *= 4;
     }
+    /* Small segments, so that compaction has some to choose from; their files are limited. */
+    o->segment_bytes = (uint64_t)one_of(sim, 1, 2, 8) << 20;
+    if (p->value_max > 100000)
+        o->segment_bytes *= 4;
+    o->compact_rate = sim_below(sim, 8) == 0 ? 0 : (uint64_t)one_of(sim, 1, 16, 256) << 20;
+    o->compact_dead_percent = one_of(sim, 10, 30, 60);
 }
 
 void workload_run(struct workload *w, struct sim *sim)
@@ -100,6 +106,8 @@ void workload_run(struct workload *w, struct sim *sim)
         trouble_heal(w);
     if (!sim->failed)
         verdict(w);
+    for (uint32_t i = 0; i < options.nodes; i++)
+        w->compacted += node_stat(&w->cluster->nodes[i], STAT_compacted_segments);
 }
 
 void workload_fini(struct workload *w)
