@@ -1,58 +1,38 @@
-/* index.c: the tables of the index, their entries in the order of their tags, and their digests.
+/* index.c: the tables of the index, their digests, and what the index takes of the memory.
  *
- * A collection gets an array of `partitions` table headers at its first entry, a table its slots at
- * its first entry. A slot holds INDEX_ENTRY_BYTES, packed:
+ * A collection gets an array of `partitions` tables at its first entry. A table is a digest and a
+ * tree of entries (tree.h), whose cells have the slabs of the whole index in common (cells.h).
  *
- *     0  8 tag.high      little-endian, as all below
- *     8  1 tag.low
- *     9  8 counter       of the version; bit 63: tombstone. 0: the slot is empty
- *    17  4 writer
- *    21  6 place
- *    27  3 value length
- *
- * The first `capacity` slots are homes (tag.high scaled to the capacity), the few behind them take
- * what spills over the end, so that no entry wraps around. Order is kept by two rules: entries rise
- * with their tags from slot to slot, and between an entry's home and the entry no slot is empty. So
- * a look-up scans from the home and stops at the first empty slot or higher tag, an insertion
- * shifts the rest of its run by one, a removal shifts it back, and growing is one sweep.
- *
- * A table grows by about 15 % when 90 % of its homes are used. An entry that would spill past the
- * last slot at a lower load than that (tags chosen to fall together) lengthens the overflow
- * instead, so crafted keys cost time, not memory.
- *
- * Failure: a new entry earns KHO_EFULL where its table would grow past the memory's bound. A
- * reservation charges its entries to the budget at once; while one is out, growth may pass the
- * bound by what it charged. */
+ * Failure: a new entry earns KHO_EFULL where its cells would need a slab past the memory's bound. A
+ * reservation charges its entries to the budget at once; while one is out, slabs may pass the bound
+ * by what it charged. */
 #include "index.h"
 
 #include "store.h"
+#include "tree.h"
 
 #include <errno.h>
 #include <kho/record.h>
 
 enum {
-    CAPACITY_FIRST = 4,
-    /* What a reserved entry is charged: its slot at the lowest load after growth, and a share of
-     * the slots that a new table has. */
+    /* What a reserved entry is charged: an entry, its print, and its share of a bucket that was
+     * just split and of slabs that were just begun. */
     RESERVE_BYTES = 48,
-    VALUE_BYTES_MAX = (1 << 24) - 1,
-    OFFSET_VERSION = 9,
-    OFFSET_WRITER = 17,
-    OFFSET_PLACE = 21,
-    OFFSET_VALUE = 27,
-    DIGESTED_BYTES = OFFSET_PLACE /* tag and version enter the digest, place and length don't */
+    DIGESTED_BYTES = 21,
+    DIGESTED_VERSION = 9,
+    DIGESTED_WRITER = 17
 };
 #define TOMBSTONE_BIT (1ull << 63)
 
 struct table {
-    uint8_t *slots;
-    uint32_t capacity;
-    uint32_t slot_count;
     struct index_digest digest;
+    struct tree tree;
 };
 
 struct collection {
     uint32_t id;
+    uint32_t
+        ordinal; /* in the order of their coming: table numbers begin at ordinal * partitions */
     uint32_t table_count;
     struct table *tables; /* one a partition */
 };
@@ -64,93 +44,13 @@ struct index {
     uint32_t collection_count;
     struct collection *collections; /* by rising id */
     struct index_digest totals;
-    uint64_t memory_bytes;
     uint32_t reserved;
+    struct cells cells;
 };
-
-static void *take(struct index *index, size_t size)
-{
-    struct shard_world *world = index->world;
-    uint64_t max = world->memory_max;
-    if (index->reserved > 0)
-        world->memory_max = UINT64_MAX;
-    void *memory = world_allocate(world, size, 0);
-    world->memory_max = max;
-    if (memory != NULL)
-        index->memory_bytes += size;
-    return memory;
-}
-
-static void give_back(struct index *index, void *memory, size_t size)
-{
-    if (memory == NULL)
-        return;
-    index->memory_bytes -= size;
-    world_release(index->world, memory, size);
-}
-
-/* --- One slot --------------------------------------------------------------------------------- */
-
-static inline uint8_t *slot_at(const struct table *table, uint32_t slot)
-{
-    return table->slots + (size_t)slot * INDEX_ENTRY_BYTES;
-}
-static inline uint64_t slot_version(const uint8_t *slot)
-{
-    return kho_load64(slot + OFFSET_VERSION);
-}
-static inline bool slot_empty(const uint8_t *slot)
-{
-    return slot_version(slot) == 0;
-}
-static inline uint32_t home_of(uint64_t high, uint32_t capacity)
-{
-    return (uint32_t)(((unsigned __int128)high * capacity) >> 64);
-}
-static inline uint32_t value_bytes_of(const uint8_t *slot)
-{
-    return kho_load16(slot + OFFSET_VALUE) | (uint32_t)slot[OFFSET_VALUE + 2] << 16;
-}
-static inline uint64_t place_of(const uint8_t *slot)
-{
-    return kho_load32(slot + OFFSET_PLACE) | (uint64_t)kho_load16(slot + OFFSET_PLACE + 4) << 32;
-}
-static inline void place_set(uint8_t *slot, uint64_t place)
-{
-    KHO_ASSERT(place <= PLACE_UNKNOWN);
-    kho_store32(slot + OFFSET_PLACE, (uint32_t)place);
-    kho_store16(slot + OFFSET_PLACE + 4, (uint16_t)(place >> 32));
-}
-
-static void slot_pack(const struct index_entry *entry, uint8_t *slot)
-{
-    uint64_t counter = entry->version.counter;
-    KHO_ASSERT(counter >= 1 && counter <= KHO_COUNTER_MAX);
-    KHO_ASSERT(entry->value_bytes <= KHO_VALUE_MAX);
-    kho_store64(slot, entry->tag.high);
-    slot[8] = entry->tag.low;
-    kho_store64(slot + OFFSET_VERSION, counter | (entry->tombstone ? TOMBSTONE_BIT : 0));
-    kho_store32(slot + OFFSET_WRITER, entry->version.writer);
-    place_set(slot, entry->place);
-    uint32_t value_bytes = (uint32_t)kho_min(entry->value_bytes, VALUE_BYTES_MAX);
-    kho_store16(slot + OFFSET_VALUE, (uint16_t)value_bytes);
-    slot[OFFSET_VALUE + 2] = (uint8_t)(value_bytes >> 16);
-}
-
-static void slot_unpack(const uint8_t *slot, struct index_entry *ret_entry)
-{
-    uint64_t counter = slot_version(slot);
-    ret_entry->tag = (struct key_tag){.high = kho_load64(slot), .low = slot[8]};
-    ret_entry->version = (struct version){.counter = counter & ~TOMBSTONE_BIT,
-                                          .writer = kho_load32(slot + OFFSET_WRITER)};
-    ret_entry->tombstone = (counter & TOMBSTONE_BIT) != 0;
-    ret_entry->place = place_of(slot);
-    ret_entry->value_bytes = value_bytes_of(slot);
-}
 
 /* --- Digests ---------------------------------------------------------------------------------- */
 
-/* Adds what one slot contributes, or takes it away: the sum is modulo 2^128, so taking away is
+/* Adds what one entry contributes, or takes it away: the sum is modulo 2^128, so taking away is
  * exact. */
 static void digest_change(struct index_digest *digest, const struct index_digest *one, bool add)
 {
@@ -165,136 +65,26 @@ static void digest_change(struct index_digest *digest, const struct index_digest
     digest->sum_high = (uint64_t)(sum >> 64);
 }
 
-static void digest_slot(struct index *index, struct table *table, const uint8_t *slot, bool add)
+/* `entry` is as the index holds it (bucket_get), so that what is taken away is what was added. */
+static void digest_entry(struct index *index, struct table *table, const struct index_entry *entry,
+                         bool add)
 {
-    XXH128_hash_t hash = XXH3_128bits_withSeed(slot, DIGESTED_BYTES, index->seed);
+    uint8_t bytes[DIGESTED_BYTES];
+    kho_store64(bytes, entry->tag.high);
+    bytes[8] = entry->tag.low;
+    kho_store64(bytes + DIGESTED_VERSION,
+                entry->version.counter | (entry->tombstone ? TOMBSTONE_BIT : 0));
+    kho_store32(bytes + DIGESTED_WRITER, entry->version.writer);
+    XXH128_hash_t hash = XXH3_128bits_withSeed(bytes, sizeof bytes, index->seed);
     struct index_digest one = {
         .count = 1,
-        .tombstones = (slot_version(slot) & TOMBSTONE_BIT) != 0,
-        .bytes = (uint64_t)KHO_RECORD_HEAD + value_bytes_of(slot),
+        .tombstones = entry->tombstone,
+        .bytes = (uint64_t)KHO_RECORD_HEAD + kho_min(entry->value_bytes, INDEX_VALUE_MAX),
         .sum_low = hash.low64,
         .sum_high = hash.high64,
     };
     digest_change(&table->digest, &one, add);
     digest_change(&index->totals, &one, add);
-}
-
-/* --- Tables ----------------------------------------------------------------------------------- */
-
-/* The first slot at or after the tag's home that is empty or holds this tag or a higher one;
- * slot_count if the overflow ends before. */
-static inline uint32_t table_find(const struct table *table, struct key_tag tag)
-{
-    uint32_t slot = home_of(tag.high, table->capacity);
-    const uint8_t *p = slot_at(table, slot);
-    for (; slot < table->slot_count; slot++, p += INDEX_ENTRY_BYTES) {
-        uint64_t high = kho_load64(p);
-        if (slot_empty(p) || high > tag.high || (high == tag.high && p[8] >= tag.low))
-            break;
-    }
-    return slot;
-}
-
-static inline bool slot_is(const struct table *table, uint32_t slot, struct key_tag tag)
-{
-    if (slot == table->slot_count)
-        return false;
-    const uint8_t *p = slot_at(table, slot);
-    return !slot_empty(p) && kho_load64(p) == tag.high && p[8] == tag.low;
-}
-
-static void table_free(struct index *index, struct table *table)
-{
-    give_back(index, table->slots, (size_t)table->slot_count * INDEX_ENTRY_BYTES);
-    memset(table, 0, sizeof *table);
-}
-
-/* How many slots a table of that capacity has: its homes, the overflow that a random choice of tags
- * hardly ever fills, and room for the one that its entries need. */
-static uint32_t slots_needed(const struct table *table, uint32_t capacity)
-{
-    uint32_t overflow = (uint32_t)kho_min(2 + capacity / 8, 24);
-    uint32_t end = 0;
-    for (uint32_t slot = 0; slot < table->slot_count; slot++) {
-        const uint8_t *p = slot_at(table, slot);
-        if (!slot_empty(p))
-            end = (uint32_t)kho_max(home_of(kho_load64(p), capacity), end) + 1;
-    }
-    return (uint32_t)kho_max(capacity + overflow, end + 8);
-}
-
-/* Moves the table's entries to `capacity` homes. KHO_EFULL: no memory, and nothing happened. */
-static int table_resize(struct index *index, struct table *table, uint32_t capacity)
-{
-    struct table grown = {.capacity = capacity, .digest = table->digest};
-    grown.slot_count = slots_needed(table, capacity);
-    size_t size = (size_t)grown.slot_count * INDEX_ENTRY_BYTES;
-    grown.slots = take(index, size);
-    if (grown.slots == NULL)
-        return KHO_EFULL;
-    memset(grown.slots, 0, size);
-    uint32_t to = 0;
-    for (uint32_t slot = 0; slot < table->slot_count; slot++) {
-        const uint8_t *p = slot_at(table, slot);
-        if (slot_empty(p))
-            continue;
-        to = (uint32_t)kho_max(home_of(kho_load64(p), capacity), to);
-        memcpy(slot_at(&grown, to++), p, INDEX_ENTRY_BYTES);
-    }
-    KHO_ASSERT(to <= grown.slot_count);
-    give_back(index, table->slots, (size_t)table->slot_count * INDEX_ENTRY_BYTES);
-    *table = grown;
-    return 0;
-}
-
-/* The end of the run that `slot` is in: its first empty slot, or slot_count. */
-static uint32_t table_run_end(const struct table *table, uint32_t slot)
-{
-    while (slot < table->slot_count && !slot_empty(slot_at(table, slot)))
-        slot++;
-    return slot;
-}
-
-/* Makes the slot empty where the absent tag belongs, growing the table as needed. */
-static int table_open(struct index *index, struct table *table, struct key_tag tag,
-                      uint32_t *ret_slot)
-{
-    int rc = 0;
-    if (table->slots == NULL)
-        rc = table_resize(index, table, CAPACITY_FIRST);
-    else if ((table->digest.count + 1) * 10 > (uint64_t)table->capacity * 9)
-        rc = table_resize(index, table, table->capacity + table->capacity * 3 / 20 + 2);
-    if (rc != 0)
-        return rc;
-    uint32_t slot = table_find(table, tag);
-    uint32_t end = table_run_end(table, slot);
-    if (end == table->slot_count) {
-        rc = table_resize(index, table, table->capacity);
-        if (rc != 0)
-            return rc;
-        slot = table_find(table, tag);
-        end = table_run_end(table, slot);
-        KHO_ASSERT(end < table->slot_count);
-    }
-    memmove(slot_at(table, slot) + INDEX_ENTRY_BYTES, slot_at(table, slot),
-            (size_t)(end - slot) * INDEX_ENTRY_BYTES);
-    *ret_slot = slot;
-    return 0;
-}
-
-/* Closes the gap at `slot`: what follows in the run moves back, as far as homes allow. */
-static void table_close_gap(struct table *table, uint32_t slot)
-{
-    uint32_t end = slot + 1;
-    while (end < table->slot_count) {
-        const uint8_t *p = slot_at(table, end);
-        if (slot_empty(p) || home_of(kho_load64(p), table->capacity) == end)
-            break;
-        end++;
-    }
-    memmove(slot_at(table, slot), slot_at(table, slot) + INDEX_ENTRY_BYTES,
-            (size_t)(end - slot - 1) * INDEX_ENTRY_BYTES);
-    memset(slot_at(table, end - 1), 0, INDEX_ENTRY_BYTES);
 }
 
 /* --- Collections ------------------------------------------------------------------------------ */
@@ -327,19 +117,20 @@ static struct collection *collection_find(const struct index *index, uint32_t id
 static struct collection *collection_make(struct index *index, uint32_t id)
 {
     uint32_t at = collection_place(index, id), count = index->collection_count;
+    struct cells *cells = &index->cells;
     size_t tables_size = index->partitions * sizeof(struct table);
-    struct table *tables = take(index, tables_size);
-    struct collection *collections = take(index, (count + 1) * sizeof *collections);
+    struct table *tables = cells_allocate(cells, tables_size);
+    struct collection *collections = cells_allocate(cells, (count + 1) * sizeof *collections);
     if (tables == NULL || collections == NULL) {
-        give_back(index, tables, tables_size);
-        give_back(index, collections, (count + 1) * sizeof *collections);
+        cells_release(cells, tables, tables_size);
+        cells_release(cells, collections, (count + 1) * sizeof *collections);
         return NULL;
     }
     memset(tables, 0, tables_size);
     for (uint32_t i = 0; i < count; i++)
         collections[i < at ? i : i + 1] = index->collections[i];
-    collections[at] = (struct collection){.id = id, .tables = tables};
-    give_back(index, index->collections, count * sizeof *collections);
+    collections[at] = (struct collection){.id = id, .ordinal = count, .tables = tables};
+    cells_release(cells, index->collections, count * sizeof *collections);
     index->collections = collections;
     index->collection_count = count + 1;
     return &collections[at];
@@ -350,9 +141,44 @@ static struct table *table_get(const struct index *index, uint32_t collection, u
 {
     KHO_ASSERT(partition < index->partitions);
     struct collection *c = collection_find(index, collection);
-    if (c == NULL || c->tables[partition].slots == NULL)
+    if (c == NULL || c->tables[partition].tree.root == 0)
         return NULL;
     return &c->tables[partition];
+}
+
+/* An entry's bucket and its number there. False: it isn't there; *ret_bucket is 0 without a table.
+ */
+static bool table_find(const struct index *index, const struct table *table, struct key_tag tag,
+                       cell_ref *ret_bucket, uint32_t *ret_i)
+{
+    *ret_bucket = 0;
+    if (table == NULL || table->tree.root == 0)
+        return false;
+    *ret_bucket = tree_bucket(&index->cells, &table->tree, tag);
+    const uint8_t *bucket = cell_at(&index->cells, *ret_bucket);
+    *ret_i = bucket_find(bucket, tag);
+    return *ret_i < bucket_count(bucket);
+}
+
+static void table_clear(struct index *index, struct collection *collection, struct table *table)
+{
+    tree_clear(&index->cells, &table->tree);
+    memset(table, 0, sizeof *table);
+    collection->table_count--;
+}
+
+/* A cell of the index has got another place. */
+static void index_cell_moved(void *arg, cell_ref owner, cell_ref from, cell_ref to)
+{
+    struct index *index = arg;
+    struct tree *tree = NULL;
+    if ((owner & TREE_TABLE) != 0) {
+        uint32_t number = owner & ~TREE_TABLE, i = 0;
+        while (index->collections[i].ordinal != number / index->partitions)
+            KHO_ASSERT(++i < index->collection_count);
+        tree = &index->collections[i].tables[number % index->partitions].tree;
+    }
+    tree_moved(&index->cells, tree, from, to);
 }
 
 /* --- The door --------------------------------------------------------------------------------- */
@@ -364,8 +190,13 @@ int index_create(struct shard_world *world, uint32_t partitions, uint64_t seed,
     struct index *index = world_allocate(world, sizeof *index, 0);
     if (index == NULL)
         return -ENOMEM;
-    *index = (struct index){.world = world, .seed = seed, .partitions = partitions};
-    index->memory_bytes = sizeof *index;
+    memset(index, 0, sizeof *index);
+    index->world = world;
+    index->seed = seed;
+    index->partitions = partitions;
+    uint32_t sizes[TREE_POOLS];
+    tree_sizes(sizes);
+    cells_init(&index->cells, world, sizes, TREE_POOLS, index_cell_moved, index);
     *ret_index = index;
     return 0;
 }
@@ -378,29 +209,28 @@ void index_destroy(struct index *index)
     for (uint32_t i = 0; i < index->collection_count; i++) {
         struct collection *c = &index->collections[i];
         for (uint32_t p = 0; p < index->partitions; p++)
-            table_free(index, &c->tables[p]);
-        give_back(index, c->tables, index->partitions * sizeof *c->tables);
+            tree_clear(&index->cells, &c->tables[p].tree);
+        cells_release(&index->cells, c->tables, index->partitions * sizeof *c->tables);
     }
-    give_back(index, index->collections, index->collection_count * sizeof *index->collections);
-    KHO_ASSERT(index->memory_bytes == sizeof *index);
+    cells_release(&index->cells, index->collections,
+                  index->collection_count * sizeof *index->collections);
+    cells_fini(&index->cells);
     world_release(index->world, index, sizeof *index);
 }
 
 bool index_get(const struct index *index, uint32_t collection, uint32_t partition,
                struct key_tag tag, struct index_entry *ret_entry)
 {
-    struct table *table = table_get(index, collection, partition);
-    if (table == NULL)
+    cell_ref bucket;
+    uint32_t i;
+    if (!table_find(index, table_get(index, collection, partition), tag, &bucket, &i))
         return false;
-    uint32_t slot = table_find(table, tag);
-    if (!slot_is(table, slot, tag))
-        return false;
-    slot_unpack(slot_at(table, slot), ret_entry);
+    bucket_get(cell_at(&index->cells, bucket), i, ret_entry);
     return true;
 }
 
 void index_prefetch(const struct index *index, uint32_t collection, uint32_t partition,
-                    struct key_tag tag, int step)
+                    struct key_tag tag, uint32_t step)
 {
     const struct collection *c = collection_find(index, collection);
     if (c == NULL || partition >= index->partitions)
@@ -408,12 +238,19 @@ void index_prefetch(const struct index *index, uint32_t collection, uint32_t par
     const struct table *table = &c->tables[partition];
     if (step == 0) {
         __builtin_prefetch(table);
-    } else if (table->slots != NULL) {
-        /* The home and what is likely scanned behind it lie in two or three lines. */
-        const uint8_t *home = slot_at(table, home_of(tag.high, table->capacity));
-        __builtin_prefetch(home);
-        __builtin_prefetch(home + 64);
+        return;
     }
+    if (table->tree.root == 0)
+        return;
+    if (step == 1) {
+        __builtin_prefetch(tree_slot(&index->cells, &table->tree, tag));
+        return;
+    }
+    const uint8_t *bucket = cell_at(&index->cells, tree_bucket(&index->cells, &table->tree, tag));
+    if (step == 2)
+        bucket_prefetch_prints(bucket);
+    else
+        bucket_prefetch_entry(bucket, tag);
 }
 
 int index_put(struct index *index, uint32_t collection, uint32_t partition,
@@ -424,18 +261,25 @@ int index_put(struct index *index, uint32_t collection, uint32_t partition,
     if (c == NULL && (c = collection_make(index, collection)) == NULL)
         return KHO_EFULL;
     struct table *table = &c->tables[partition];
-    bool made = table->slots == NULL;
-    uint32_t slot = made ? 0 : table_find(table, entry->tag);
-    if (!made && slot_is(table, slot, entry->tag)) {
-        digest_slot(index, table, slot_at(table, slot), false);
+    cell_ref bucket;
+    uint32_t i;
+    if (table_find(index, table, entry->tag, &bucket, &i)) {
+        struct index_entry old;
+        uint8_t *cell = cell_at(&index->cells, bucket);
+        bucket_get(cell, i, &old);
+        digest_entry(index, table, &old, false);
+        bucket_set(cell, i, entry);
     } else {
-        int rc = table_open(index, table, entry->tag, &slot);
+        bool made = bucket == 0;
+        cell_ref owner = TREE_TABLE | (c->ordinal * index->partitions + partition);
+        int rc = made ? tree_create(&index->cells, &table->tree, owner, entry)
+                      : tree_add(&index->cells, &table->tree, bucket, entry);
+        cells_settle(&index->cells);
         if (rc != 0)
             return rc;
         c->table_count += made;
     }
-    slot_pack(entry, slot_at(table, slot));
-    digest_slot(index, table, slot_at(table, slot), true);
+    digest_entry(index, table, entry, true);
     return 0;
 }
 
@@ -443,10 +287,14 @@ int index_reserve(struct index *index, uint32_t count)
 {
     struct shard_world *world = index->world;
     uint64_t bytes = (uint64_t)count * RESERVE_BYTES;
+    uint64_t charged = (uint64_t)index->reserved * RESERVE_BYTES + bytes;
     if (world->memory_bytes > world->memory_max || bytes > world->memory_max - world->memory_bytes)
+        return KHO_EFULL;
+    if (index->cells.bytes + charged > CELLS_BYTES_MAX)
         return KHO_EFULL;
     world->memory_bytes += bytes;
     index->reserved += count;
+    index->cells.beyond = index->reserved > 0;
     return 0;
 }
 
@@ -454,36 +302,35 @@ void index_unreserve(struct index *index, uint32_t count)
 {
     KHO_ASSERT(count <= index->reserved);
     index->reserved -= count;
+    index->cells.beyond = index->reserved > 0;
     index->world->memory_bytes -= (uint64_t)count * RESERVE_BYTES;
 }
 
 bool index_remove(struct index *index, uint32_t collection, uint32_t partition, struct key_tag tag)
 {
     struct table *table = table_get(index, collection, partition);
-    if (table == NULL)
+    struct index_entry old;
+    cell_ref bucket;
+    uint32_t i;
+    if (!table_find(index, table, tag, &bucket, &i))
         return false;
-    uint32_t slot = table_find(table, tag);
-    if (!slot_is(table, slot, tag))
-        return false;
-    digest_slot(index, table, slot_at(table, slot), false);
-    table_close_gap(table, slot);
-    if (table->digest.count == 0) {
-        table_free(index, table);
-        collection_find(index, collection)->table_count--;
-    }
+    bucket_get(cell_at(&index->cells, bucket), i, &old);
+    digest_entry(index, table, &old, false);
+    bucket_remove(&index->cells, bucket, i);
+    if (table->digest.count == 0)
+        table_clear(index, collection_find(index, collection), table);
+    cells_settle(&index->cells);
     return true;
 }
 
 bool index_repoint(struct index *index, uint32_t collection, uint32_t partition, struct key_tag tag,
                    uint64_t place)
 {
-    struct table *table = table_get(index, collection, partition);
-    if (table == NULL)
+    cell_ref bucket;
+    uint32_t i;
+    if (!table_find(index, table_get(index, collection, partition), tag, &bucket, &i))
         return false;
-    uint32_t slot = table_find(table, tag);
-    if (!slot_is(table, slot, tag))
-        return false;
-    place_set(slot_at(table, slot), place);
+    bucket_repoint(cell_at(&index->cells, bucket), i, place);
     return true;
 }
 
@@ -492,29 +339,19 @@ void index_drop_partition(struct index *index, uint32_t partition)
     KHO_ASSERT(partition < index->partitions);
     for (uint32_t i = 0; i < index->collection_count; i++) {
         struct table *table = &index->collections[i].tables[partition];
-        if (table->slots == NULL)
+        if (table->tree.root == 0)
             continue;
         digest_change(&index->totals, &table->digest, false);
-        table_free(index, table);
-        index->collections[i].table_count--;
+        table_clear(index, &index->collections[i], table);
     }
+    cells_settle(&index->cells);
 }
 
 bool index_next(const struct index *index, uint32_t collection, uint32_t partition,
                 struct key_tag from, struct index_entry *ret_entry)
 {
     const struct table *table = table_get(index, collection, partition);
-    if (table == NULL)
-        return false;
-    /* Whatever lies behind an empty slot that the search met has its home there, so a higher tag.
-     */
-    for (uint32_t slot = table_find(table, from); slot < table->slot_count; slot++) {
-        if (slot_empty(slot_at(table, slot)))
-            continue;
-        slot_unpack(slot_at(table, slot), ret_entry);
-        return true;
-    }
-    return false;
+    return table != NULL && tree_next(&index->cells, &table->tree, from, ret_entry);
 }
 
 bool index_digest(const struct index *index, uint32_t collection, uint32_t partition,
@@ -538,30 +375,29 @@ uint32_t index_collections(const struct index *index, uint32_t *ret_ids, uint32_
     return count;
 }
 
-static void table_scan(struct table *table, uint32_t collection, uint32_t partition,
-                       bool (*each)(void *arg, uint32_t collection, uint32_t partition,
-                                    struct index_entry *entry),
-                       void *arg)
-{
-    for (uint32_t slot = 0; slot < table->slot_count; slot++) {
-        uint8_t *p = slot_at(table, slot);
-        struct index_entry entry;
-        if (slot_empty(p))
-            continue;
-        slot_unpack(p, &entry);
-        if (each(arg, collection, partition, &entry))
-            place_set(p, entry.place);
-    }
-}
-
 void index_scan(struct index *index,
                 bool (*each)(void *arg, uint32_t collection, uint32_t partition,
                              struct index_entry *entry),
                 void *arg)
 {
-    for (uint32_t i = 0; i < index->collection_count; i++)
-        for (uint32_t p = 0; p < index->partitions; p++)
-            table_scan(&index->collections[i].tables[p], index->collections[i].id, p, each, arg);
+    for (uint32_t n = 0; n < index->collection_count; n++)
+        for (uint32_t p = 0; p < index->partitions; p++) {
+            const struct collection *c = &index->collections[n];
+            struct key_tag from = {0};
+            uint8_t *bucket;
+            if (c->tables[p].tree.root == 0)
+                continue;
+            do {
+                struct index_entry entry;
+                bucket =
+                    cell_at(&index->cells, tree_bucket(&index->cells, &c->tables[p].tree, from));
+                for (uint32_t i = 0; i < bucket_count(bucket); i++) {
+                    bucket_get(bucket, i, &entry);
+                    if (each(arg, c->id, p, &entry))
+                        bucket_repoint(bucket, i, entry.place);
+                }
+            } while (tree_behind(bucket, from, &from));
+        }
 }
 
 void index_totals(const struct index *index, struct index_digest *ret_totals)
@@ -571,5 +407,5 @@ void index_totals(const struct index *index, struct index_digest *ret_totals)
 
 uint64_t index_memory(const struct index *index)
 {
-    return index->memory_bytes;
+    return sizeof *index + index->cells.bytes;
 }

@@ -1,11 +1,12 @@
 /* index.h: the in-memory index of one shard: which version of each key is durable, and where.
  *
- * One table per (collection, partition), made at its first entry. A table keeps its entries in the
- * order of their tags (home slot = tag.high scaled to the capacity, linear probing that keeps the
- * order), so that listing is a sweep and a cursor stays good while the table grows. Entries are
- * packed to INDEX_ENTRY_BYTES: tag 9, version 12 (the top bit of the counter marks a tombstone),
- * place 6, value length 3 (a value of exactly 16 MiB counts as one byte less, on every replica
- * alike).
+ * One table per (collection, partition), made at its first entry, which grows bucket by bucket: no
+ * entry that comes moves more than some KiB. A table is a tree by the bits of the tags (tree.h), so
+ * that listing is a sweep in their order and a cursor stays good while the table grows; its leaves
+ * are buckets of up to 64 entries of INDEX_ENTRY_BYTES (bucket.h), in cells without holes between
+ * them (cells.h). In all a record takes 31 to 32 bytes: tag 9, version 12 (the top bit of the
+ * counter marks a tombstone), place 6, value length 3 (a value of exactly 16 MiB counts as one byte
+ * less, on every replica alike), and what is left unused.
  *
  * Each table maintains its digest: count, bytes (record heads, keys excluded, and values) and the
  * sum of XXH3-128(tag, version) seeded with the cluster's seed, modulo 2^128. A sum, since XOR
@@ -20,7 +21,11 @@
 struct shard_world;
 struct index;
 
-enum { INDEX_ENTRY_BYTES = 30 };
+enum {
+    INDEX_ENTRY_BYTES = 29,
+    INDEX_PREFETCH_STEPS = 4,
+    INDEX_VALUE_MAX = (1 << 24) - 1 /* a longer value counts as so long */
+};
 
 /* Where a record's block lies: segment slot (20 bits), offset in the segment / 64 (22 bits), size
  * class of the stored block (6 bits): 48 bits. */
@@ -48,11 +53,12 @@ void index_destroy(struct index *index);
 
 bool index_get(const struct index *index, uint32_t collection, uint32_t partition,
                struct key_tag tag, struct index_entry *ret_entry);
-/* Fetches towards the cache what index_get() of that key will touch: the table's header at step 0,
- * its slots at step 1, for which the header should have arrived. A look-up that misses costs some
- * 200 ns; whoever has many ahead asks for all of them first. */
+/* Fetches towards the cache what index_get() or index_put() of that key will touch. There are
+ * INDEX_PREFETCH_STEPS steps, each of which reads what the one before has fetched: the table, its
+ * directory's slot, the bucket's prints, the entry. A look-up that misses the cache costs some 200
+ * to 500 ns; whoever has many ahead goes through the steps for all of them first. */
 void index_prefetch(const struct index *index, uint32_t collection, uint32_t partition,
-                    struct key_tag tag, int step);
+                    struct key_tag tag, uint32_t step);
 /* Inserts, or replaces the entry of that tag whatever its version: the caller compares. KHO_EFULL:
  * a new entry, and the memory's bound is reached; replacing never fails. */
 int index_put(struct index *index, uint32_t collection, uint32_t partition,

@@ -758,14 +758,13 @@ static void land_entry(struct log *log, const struct commit *c, const struct pen
 /* The index's cache misses of the entries to come overlap with the work on this one. */
 static void land_prefetch(const struct log *log, const struct commit *c, uint32_t i)
 {
-    enum { TABLES_AHEAD = 16, SLOTS_AHEAD = 8 };
-    if (i + TABLES_AHEAD < c->entry_count) {
-        const struct pending *p = &c->entries[i + TABLES_AHEAD];
-        index_prefetch(log->index, p->collection, p->partition, p->tag, 0);
-    }
-    if (i + SLOTS_AHEAD < c->entry_count) {
-        const struct pending *p = &c->entries[i + SLOTS_AHEAD];
-        index_prefetch(log->index, p->collection, p->partition, p->tag, 1);
+    enum { AHEAD = 4 }; /* entries between two steps */
+    for (uint32_t step = 0; step < INDEX_PREFETCH_STEPS; step++) {
+        uint32_t ahead = i + (INDEX_PREFETCH_STEPS - step) * AHEAD;
+        if (ahead >= c->entry_count)
+            continue;
+        const struct pending *p = &c->entries[ahead];
+        index_prefetch(log->index, p->collection, p->partition, p->tag, step);
     }
 }
 

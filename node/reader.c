@@ -263,7 +263,7 @@ uint32_t reader_read_cached(struct reader *reader, struct store_read *reads, uin
     static_assert(STORE_READS_CACHED <= 32, "a bit each");
     KHO_ASSERT(count <= STORE_READS_CACHED);
     uint32_t done = 0, looked = 0;
-    for (int step = 0; reader->index != NULL && step < 2; step++)
+    for (uint32_t step = 0; reader->index != NULL && step < INDEX_PREFETCH_STEPS; step++)
         for (uint32_t i = 0; i < count; i++)
             index_prefetch(reader->index, reads[i].collection, reads[i].partition,
                            key_tag(reads[i].hash), step);

@@ -28,12 +28,11 @@ static void probe_group(struct conn *conn, struct serve_policy *policy, const ui
 {
     const struct store *store = serve_of(conn)->store;
     struct wire_probe_ask asks[PROBE_AHEAD];
-    for (uint32_t i = 0; i < count; i++) {
-        wire_probe_ask_decode(body + (size_t)i * WIRE_PROBE_ASK, &asks[i]);
-        store_prefetch(store, asks[i].collection, asks[i].partition, asks[i].hash, 0);
-    }
     for (uint32_t i = 0; i < count; i++)
-        store_prefetch(store, asks[i].collection, asks[i].partition, asks[i].hash, 1);
+        wire_probe_ask_decode(body + (size_t)i * WIRE_PROBE_ASK, &asks[i]);
+    for (uint32_t step = 0; step < STORE_PREFETCH_STEPS; step++)
+        for (uint32_t i = 0; i < count; i++)
+            store_prefetch(store, asks[i].collection, asks[i].partition, asks[i].hash, step);
     for (uint32_t i = 0; i < count; i++) {
         struct wire_probe_answer answer;
         probe_one(conn, policy, &asks[i], &answer);

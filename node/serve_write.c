@@ -69,14 +69,13 @@ static uint32_t write_admit_all(struct conn *conn, struct serve_policy *policy,
         struct store_entry *e = &entries[i];
         e->status = write_admit(conn, policy, e);
         refused += e->status != 0;
-        if (e->status == 0)
-            store_prefetch(store, e->record.collection, e->partition, e->hash, 0);
     }
-    for (uint32_t i = 0; i < count; i++) {
-        const struct store_entry *e = &entries[i];
-        if (e->status == 0)
-            store_prefetch(store, e->record.collection, e->partition, e->hash, 1);
-    }
+    for (uint32_t step = 0; step < STORE_PREFETCH_STEPS; step++)
+        for (uint32_t i = 0; i < count; i++) {
+            const struct store_entry *e = &entries[i];
+            if (e->status == 0)
+                store_prefetch(store, e->record.collection, e->partition, e->hash, step);
+        }
     return refused;
 }
 

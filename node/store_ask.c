@@ -4,6 +4,8 @@
  * versions are known, or of a suspect shard, answers from the index. */
 #include "store_inside.h"
 
+#include <assert.h>
+
 /* --- Reading ---------------------------------------------------------------------------------- */
 
 static uint8_t entry_state(const struct index_entry *entry)
@@ -44,8 +46,10 @@ void store_probe(const struct store *store, uint32_t collection, uint32_t partit
     *ret_answer = answer;
 }
 
+static_assert((int)STORE_PREFETCH_STEPS == (int)INDEX_PREFETCH_STEPS, "the index's own");
+
 void store_prefetch(const struct store *store, uint32_t collection, uint32_t partition,
-                    struct key_hash hash, int step)
+                    struct key_hash hash, uint32_t step)
 {
     if (store->depot.index != NULL)
         index_prefetch(store->depot.index, collection, partition, key_tag(hash), step);

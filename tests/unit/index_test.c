@@ -47,10 +47,12 @@ static uint64_t below(struct fixture *f, uint64_t bound)
     return kho_random_below(&f->random, bound);
 }
 
-/* `spread` 0: tags over the whole range; else they fall together at its top end. */
+/* `spread` 0: tags over the whole range; else they fall together at its top end. With 1 they differ
+ * in their lowest 8 bits only. */
 static struct key_tag tag_draw(struct fixture *f, unsigned spread)
 {
-    struct key_tag tag = {.high = kho_random_next(&f->random), .low = (uint8_t)below(f, 3)};
+    struct key_tag tag = {.high = kho_random_next(&f->random),
+                          .low = (uint8_t)below(f, spread == 1 ? 256 : 3)};
     if (spread != 0)
         tag.high = UINT64_MAX - tag.high % spread;
     return tag;
@@ -226,11 +228,12 @@ static void test_agrees_with_a_model(void **state)
         run(seed, 0, 12000);
 }
 
-/* Tags that all have the same home, at the end of the table, are kept all the same. */
+/* Tags that share all bits but the last few, more of them than a bucket holds, are kept all the
+ * same. */
 static void test_tags_that_fall_together(void **state)
 {
     (void)state;
-    run(5, 1, 4000);
+    run(5, 1, 12000);
     run(6, 40, 8000);
 }
 
@@ -275,43 +278,127 @@ static void test_collections_rise(void **state)
     fixture_destroy(f);
 }
 
-/* At the memory's bound new entries are refused, while replacing and reserved ones still pass. */
+/* At the memory's bound new entries are refused and change nothing, while replacing and reserved
+ * ones still pass. */
 static void test_full_memory(void **state)
 {
     (void)state;
-    struct fixture *f = fixture_create(200000, 9);
+    struct fixture *f = fixture_create(1000000, 9);
     struct index_entry e = {0};
-    assert_int_equal(index_reserve(f->index, 5000), KHO_EFULL);
+    assert_int_equal(index_reserve(f->index, 25000), KHO_EFULL);
     assert_int_equal(index_reserve(f->index, 100), 0);
     index_unreserve(f->index, 100);
-    int rc = 0;
-    uint32_t landed = 0;
-    while (rc == 0 && landed < 100000) {
+    uint32_t refused = 0;
+    while (refused < 1000) {
+        uint32_t partition = (uint32_t)below(f, PARTITIONS);
         e = entry_draw(f, tag_draw(f, 0));
-        rc = index_put(f->index, 1, (uint32_t)below(f, PARTITIONS), &e);
-        landed += rc == 0;
+        uint64_t before = index_memory(f->index);
+        int rc = index_put(f->index, 1, partition, &e);
+        if (rc == 0 && f->count < MODEL_MAX)
+            f->model[f->count++] = (struct model_entry){1, partition, e};
+        if (rc != 0) {
+            assert_int_equal(rc, KHO_EFULL);
+            assert_false(index_get(f->index, 1, partition, e.tag, &e));
+            assert_true(index_memory(f->index) <= before + 2048);
+            refused++;
+        }
     }
-    assert_int_equal(rc, KHO_EFULL);
-    assert_true(landed > 1000);
+    assert_int_equal(f->count, MODEL_MAX);
+    for (uint32_t i = 0; i < f->count; i++) {
+        assert_true(index_get(f->index, 1, f->model[i].partition, f->model[i].entry.tag, &e));
+        assert_entry_equal(&e, &f->model[i].entry);
+    }
     assert_true(f->world.memory_bytes <= f->world.memory_max);
     assert_true(index_next(f->index, 1, 0, (struct key_tag){0}, &e));
     e.version.counter = KHO_COUNTER_MAX;
     assert_int_equal(index_put(f->index, 1, 0, &e), 0);
     fixture_destroy(f);
 
-    f = fixture_create(200000, 10);
+    f = fixture_create(8000000, 10);
     uint32_t reserved = 0;
     while (index_reserve(f->index, 1) == 0)
         reserved++;
-    assert_true(reserved > 1000);
+    assert_true(reserved > 100000);
     for (uint32_t i = 0; i < reserved; i++) {
         e = entry_draw(f, tag_draw(f, 0));
         assert_int_equal(index_put(f->index, 1, (uint32_t)below(f, PARTITIONS), &e), 0);
         index_unreserve(f->index, 1);
     }
-    /* What reservations charged covers what the entries took, but for a table being copied. */
+    /* What reservations charged covers what the entries took, and the slabs begun for them. */
     assert_true(f->world.memory_bytes <= f->world.memory_max);
     fixture_destroy(f);
+}
+
+static struct index *index_fill(struct shard_world *world, struct kho_random *random,
+                                uint32_t partitions, uint32_t count)
+{
+    struct index *index;
+    assert_int_equal(index_create(world, partitions, digest_seed, &index), 0);
+    for (uint32_t i = 0; i < count; i++) {
+        struct index_entry e = {
+            .tag = {.high = kho_random_next(random), .low = (uint8_t)kho_random_next(random)},
+            .version = {.counter = i + 1, .writer = 7},
+            .place = i,
+            .value_bytes = 300};
+        uint32_t partition = (uint32_t)kho_random_below(random, partitions);
+        assert_int_equal(index_put(index, 1, partition, &e), 0);
+    }
+    return index;
+}
+
+/* A million records take less than 33 bytes each, tables, directories and slack included, over many
+ * partitions as in a single one. */
+static void test_bytes_a_record(void **state)
+{
+    (void)state;
+    enum { RECORDS = 1000000 };
+    static const uint32_t partitions[] = {4096, 1};
+    for (size_t i = 0; i < KHO_COUNT_OF(partitions); i++) {
+        struct shard_world world;
+        struct kho_random random;
+        world_init(&world, UINT64_MAX, 13);
+        kho_random_init(&random, 13);
+        struct index *index = index_fill(&world, &random, partitions[i], RECORDS);
+        assert_int_equal(index_memory(index), world.memory_bytes);
+        assert_true(index_memory(index) < UINT64_C(33) * RECORDS);
+        index_destroy(index);
+        assert_int_equal(world.memory_bytes, 0);
+    }
+}
+
+/* What entries leave when they go is there for others, whatever their number in a table was: half
+ * of the entries gone at random, and then half of the tables, the memory follows. */
+static void test_memory_follows(void **state)
+{
+    (void)state;
+    enum { RECORDS = 1000000, TABLES = 64 };
+    struct shard_world world;
+    struct kho_random random;
+    world_init(&world, UINT64_MAX, 14);
+    kho_random_init(&random, 14);
+    struct index *index = index_fill(&world, &random, TABLES, RECORDS);
+    uint32_t left = 0;
+    for (uint32_t p = 0; p < TABLES; p++) {
+        struct index_entry e;
+        struct key_tag from = {0};
+        while (index_next(index, 1, p, from, &e)) {
+            if (kho_random_below(&random, 2) == 0)
+                assert_true(index_remove(index, 1, p, e.tag));
+            else
+                left++;
+            from = e.tag;
+            from.high += ++from.low == 0;
+        }
+    }
+    assert_true(index_memory(index) < UINT64_C(36) * left);
+    for (uint32_t p = 0; p < TABLES; p += 2)
+        index_drop_partition(index, p);
+    struct index_digest totals;
+    index_totals(index, &totals);
+    assert_true(totals.count < UINT64_C(6) * left / 10);
+    assert_true(index_memory(index) < UINT64_C(38) * totals.count);
+    index_destroy(index);
+    assert_int_equal(world.memory_bytes, 0);
 }
 
 static bool count_and_mark(void *arg, uint32_t collection, uint32_t partition,
@@ -371,7 +458,8 @@ int main(void)
         cmocka_unit_test(test_agrees_with_a_model), cmocka_unit_test(test_tags_that_fall_together),
         cmocka_unit_test(test_drop_partition),      cmocka_unit_test(test_collections_rise),
         cmocka_unit_test(test_full_memory),         cmocka_unit_test(test_scan_repoints),
-        cmocka_unit_test(test_longest_value),
+        cmocka_unit_test(test_longest_value),       cmocka_unit_test(test_bytes_a_record),
+        cmocka_unit_test(test_memory_follows),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
