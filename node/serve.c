@@ -133,6 +133,13 @@ void request_end(struct request *request)
     conn_request_ended(conn, request->charged);
 }
 
+bool request_body_admitted(struct request *request, uint32_t size)
+{
+    request->body = share_allocate_admitted(&request->conn->host->share, size);
+    request->body_size = size;
+    return request->body != NULL;
+}
+
 bool request_body(struct request *request, uint32_t size, bool large)
 {
     struct share *share = &request->conn->host->share;

@@ -13,8 +13,8 @@
 #include "conn.h"
 
 enum {
-    SERVE_READS_MAX = 256,          /* under way in the shard */
-    SERVE_READS_PER_REQUEST = 64,   /* of one frame */
+    SERVE_READS_MAX = 512,          /* under way in the shard */
+    SERVE_READS_PER_REQUEST = 128,  /* of one frame */
     SERVE_LIST_WINDOW = 64,         /* reads ahead of one LIST */
     SERVE_LIST_BYTES_MAX = 1 << 20, /* records of one page */
     SERVE_REQUESTS_MAX = 16384,     /* in flight in the shard */
@@ -51,7 +51,6 @@ struct request {
     uint32_t body_size;       /* as allocated */
     bool body_large;          /* counted in share.large_used */
     uint32_t offset;          /* READ: of the next entry; WRITE_LARGE: bytes that are there */
-    uint32_t index;           /* READ: of the next entry */
     struct queue window;      /* LIST: reads in order; READ: what waits behind a large value */
     struct read_slot *large;  /* READ: its large value that is being sent or waits to be */
     struct wire_list_ask ask; /* LIST, DIGEST: the range; partition_from and tag are the cursor */
@@ -181,6 +180,9 @@ struct request *request_begin(struct conn *conn, const struct wire_head *head);
 void request_end(struct request *request);
 /* Memory for its body; false: not now. */
 bool request_body(struct request *request, uint32_t size, bool large);
+/* The same for a request whose frame was admitted with its body's size; false: the heap has none.
+ */
+bool request_body_admitted(struct request *request, uint32_t size);
 void request_body_release(struct request *request);
 
 /* Answers without entries: `status` for the whole request, with the map where it is

@@ -1,69 +1,20 @@
 /* serve_read.c: READ: records by key or by tag, answered in the order in which they arrive.
  *
- * Happy path: the asks are copied, since the frame is lent; they are issued in order, some ahead;
- * each answer is written into the open frame as its read ends; the last one seals it without
- * KHO_FRAME_MORE. A record beyond a frame is announced in a frame of its own (KHO_FRAME_LARGE) and
- * its value follows in DATA frames as the peer takes them, one such value a connection; further
- * answers of the same request wait behind it, those of others don't. What can't be read is a status
- * of its entry (R2: no vote), never "absent". */
+ * Happy path: what is at hand (cached, absent) is answered where the frame lies, in groups whose
+ * look-ups overlap, each record copied once, from its block into the open frame. The other asks are
+ * copied, since the frame is lent; they are issued in order, some ahead; each answer is written as
+ * its read ends; the last one seals the frame without KHO_FRAME_MORE. A record beyond a frame is
+ * announced in a frame of its own (KHO_FRAME_LARGE) and its value follows in DATA frames as the
+ * peer takes them, one such value a connection; further answers of the same request wait behind it,
+ * those of others don't. What can't be read is a status of its entry (R2: no vote), never "absent".
+ */
 #include "serve.h"
 
 /* Bytes of a large value that are written ahead of the peer. */
 enum { READ_AHEAD_MAX = 512 << 10 };
 enum { READ_DATA_MAX = KHO_FRAME_MAX - KHO_FRAME_HEAD };
 
-static int read_check(const uint8_t *body, uint32_t len, uint32_t count)
-{
-    uint32_t at = 0;
-    for (uint32_t i = 0; i < count; i++) {
-        struct wire_read_ask ask;
-        int used = wire_read_ask_decode(body + at, len - at, &ask);
-        if (used < 0)
-            return used;
-        at += (uint32_t)used;
-    }
-    return at == len ? 0 : KHO_EMALFORMED;
-}
-
-enum serve_verdict serve_read(struct conn *conn, const struct wire_head *head, const uint8_t *body,
-                              uint32_t len)
-{
-    if (read_check(body, len, head->count) < 0)
-        return SERVE_MALFORMED;
-    if (head->count == 0) {
-        serve_answer(conn, head->type, head->request, 0);
-        return SERVE_DONE;
-    }
-    struct request *request = request_begin(conn, head);
-    if (request == NULL)
-        return serve_wait(conn, CONN_WAIT_POOL);
-    if (!request_body(request, len, false)) {
-        request_end(request);
-        conn->wait_bytes = len;
-        conn->copy_waits = false;
-        return serve_wait(conn, CONN_WAIT_SHARE);
-    }
-    memcpy(request->body, body, len);
-    request->body_len = len;
-    request->left = head->count;
-    job_begin(request);
-    return SERVE_DONE;
-}
-
 /* --- Answers ---------------------------------------------------------------------------------- */
-
-/* Floor and drop number are the partition's, whatever the key. */
-static void read_floor(const struct serve *serve, uint32_t collection, uint32_t partition,
-                       struct key_hash hash, struct wire_read_answer *answer)
-{
-    const struct map *map = store_map(serve->store);
-    struct wire_probe_answer probe;
-    if (map == NULL || partition >= map->partitions)
-        return;
-    store_probe(serve->store, collection, partition, hash, &probe);
-    answer->floor = probe.floor;
-    answer->drops = probe.drops;
-}
 
 /* Counts an entry as answered; the last one ends the request: true. */
 static bool read_answered(struct request *request)
@@ -96,40 +47,37 @@ static void read_write(struct request *request, const struct wire_read_answer *a
     conn_frame_added(conn, bytes, 1);
 }
 
-static bool read_refuse(struct request *request, uint32_t index, const struct wire_read_ask *ask,
-                        int32_t status)
+/* The answer to an ask that isn't read: no vote, but the partition's floor and drop number. */
+static void read_write_refusal(struct request *request, uint32_t index,
+                               const struct wire_read_ask *ask, int32_t status)
 {
     struct wire_read_answer answer = {.index = index, .status = status, .state = WIRE_UNKNOWN};
-    read_floor(serve_of(request->conn), ask->collection, ask->partition, ask->hash, &answer);
+    store_floor(serve_of(request->conn)->store, ask->partition, &answer.floor, &answer.drops);
     read_write(request, &answer, NULL);
-    return read_answered(request);
 }
 
-static bool read_has_record(const struct read_slot *slot)
+static bool read_has_record(const struct store_read *read)
 {
-    const struct store_read *read = &slot->read;
     return read->status == 0 && (read->state == WIRE_PRESENT || read->state == WIRE_TOMBSTONE);
 }
 
-static bool read_is_large(const struct read_slot *slot)
+static bool read_is_large(const struct store_read *read, uint32_t ask)
 {
-    return read_has_record(slot) && slot->ask != KHO_READ_HEAD &&
-           KHO_FRAME_HEAD + WIRE_READ_ANSWER + record_size(&slot->read.record) > KHO_FRAME_MAX;
+    return read_has_record(read) && ask != KHO_READ_HEAD &&
+           KHO_FRAME_HEAD + WIRE_READ_ANSWER + record_size(&read->record) > KHO_FRAME_MAX;
 }
 
-static void read_answer_of(struct read_slot *slot, struct wire_read_answer *ret)
+static void read_answer_of(const struct serve *serve, const struct store_read *read, uint32_t index,
+                           uint32_t ask, struct wire_read_answer *ret)
 {
-    const struct store_read *read = &slot->read;
-    struct wire_read_answer answer = {
-        .index = slot->index, .status = read->status, .state = read->state};
-    if (read_has_record(slot)) {
+    struct wire_read_answer answer = {.index = index, .status = read->status, .state = read->state};
+    if (read_has_record(read)) {
         const struct record *record = &read->record;
-        bool head_only = slot->ask == KHO_READ_HEAD;
+        bool head_only = ask == KHO_READ_HEAD;
         size_t bytes = head_only ? (size_t)KHO_RECORD_HEAD + record->key_len : record_size(record);
         answer.record_len = (uint32_t)bytes;
     }
-    read_floor(serve_of(slot->request->conn), read->collection, read->partition, read->hash,
-               &answer);
+    store_floor(serve->store, read->partition, &answer.floor, &answer.drops);
     *ret = answer;
 }
 
@@ -143,7 +91,7 @@ static void read_large_begin(struct conn *conn, struct read_slot *slot)
     uint32_t bytes = WIRE_READ_ANSWER + KHO_RECORD_HEAD + record->key_len;
     conn->large = slot;
     conn->large_sent = 0;
-    read_answer_of(slot, &answer);
+    read_answer_of(serve_of(conn), &slot->read, slot->index, slot->ask, &answer);
     conn_frame_close(conn);
     uint8_t *to = conn_frame(conn, NULL, WIRE_READ, request->id, 0, bytes);
     if (to == NULL)
@@ -162,7 +110,7 @@ static bool read_deliver(struct read_slot *slot)
     struct request *request = slot->request;
     struct conn *conn = request->conn;
     bool open = conn->phase == CONN_OPEN || conn->phase == CONN_DRAINING;
-    if (open && read_is_large(slot)) {
+    if (open && read_is_large(&slot->read, slot->ask)) {
         request->large = slot;
         if (conn->large != NULL)
             queue_push(&conn->large_wait, &slot->link);
@@ -172,8 +120,9 @@ static bool read_deliver(struct read_slot *slot)
     }
     if (open) {
         struct wire_read_answer answer;
-        read_answer_of(slot, &answer);
-        read_write(request, &answer, read_has_record(slot) ? &slot->read.record : NULL);
+        const struct store_read *read = &slot->read;
+        read_answer_of(serve_of(conn), read, slot->index, slot->ask, &answer);
+        read_write(request, &answer, read_has_record(read) ? &read->record : NULL);
     }
     slot_end(slot);
     return read_answered(request);
@@ -263,10 +212,8 @@ bool serve_read_done(struct read_slot *slot)
 
 /* Where the entry is to be read: hash and partition are the key's where there is one, else what
  * the ask says. */
-static int read_place(struct request *request, struct serve_policy *policy,
-                      struct wire_read_ask *ask)
+static int read_place(struct conn *conn, struct serve_policy *policy, struct wire_read_ask *ask)
 {
-    struct conn *conn = request->conn;
     struct serve *serve = serve_of(conn);
     int status = serve_policy(conn, policy, ask->collection, SERVE_VERB_READ);
     if (status < 0)
@@ -289,6 +236,15 @@ static uint32_t read_size(const struct serve *serve, const struct wire_read_ask 
     return entry.record_len + KHO_KEY_MAX;
 }
 
+static void read_fill(struct store_read *read, const struct wire_read_ask *ask)
+{
+    read->collection = ask->collection;
+    read->partition = ask->partition;
+    read->hash = ask->hash;
+    read->key = ask->key_len > 0 ? ask->key : NULL;
+    read->key_len = ask->key_len;
+}
+
 /* Issues one entry. NULL with *ret_why: not now. */
 static struct read_slot *read_issue(struct request *request, const struct wire_read_ask *ask,
                                     enum job_result *ret_why)
@@ -307,41 +263,41 @@ static struct read_slot *read_issue(struct request *request, const struct wire_r
     struct read_slot *slot = slot_begin(request, size, expected, ret_why);
     if (slot == NULL)
         return NULL;
-    slot->index = request->index;
     slot->ask = ask->ask;
-    slot->read.collection = ask->collection;
-    slot->read.partition = ask->partition;
-    slot->read.hash = ask->hash;
-    slot->read.key = ask->key_len > 0 ? ask->key : NULL;
-    slot->read.key_len = ask->key_len;
+    read_fill(&slot->read, ask);
     return slot;
 }
+
+/* An entry that was left for later: the number that its answer gives, then the ask. */
+enum { READ_LEFT = 4 };
 
 enum job_result serve_read_step(struct request *request)
 {
     struct serve *serve = serve_of(request->conn);
     struct serve_policy policy = {0};
-    while (request->index < request->count) {
+    while (request->offset < request->body_len) {
+        const uint8_t *entry = request->body + request->offset;
         struct wire_read_ask ask;
         enum job_result why = JOB_BLOCKED;
         if (request->large != NULL)
             return JOB_BLOCKED;
         if (serve->units == 0)
             return JOB_UNITS;
-        int used = wire_read_ask_decode(request->body + request->offset,
-                                        request->body_len - request->offset, &ask);
+        int used = wire_read_ask_decode(entry + READ_LEFT,
+                                        request->body_len - request->offset - READ_LEFT, &ask);
         KHO_ASSERT(used > 0);
-        int status = read_place(request, &policy, &ask);
+        int status = read_place(request->conn, &policy, &ask);
         struct read_slot *slot = status == 0 ? read_issue(request, &ask, &why) : NULL;
         if (status == 0 && slot == NULL)
             return why;
         serve->units--;
-        request->offset += (uint32_t)used;
+        request->offset += READ_LEFT + (uint32_t)used;
         bool ended = false;
         if (slot == NULL) {
-            ended = read_refuse(request, request->index++, &ask, status);
+            read_write_refusal(request, kho_load32(entry), &ask, status);
+            ended = read_answered(request);
         } else {
-            request->index++;
+            slot->index = kho_load32(entry);
             slot->reading = true;
             if (store_read(serve->store, &slot->read, serve->host.now))
                 ended = serve_read_done(slot);
@@ -351,4 +307,141 @@ enum job_result serve_read_step(struct request *request)
     }
     queue_remove(&request->link);
     return JOB_DONE;
+}
+
+/* --- At once ---------------------------------------------------------------------------------- */
+
+/* Entries that follow one another in a frame, and their reads. */
+struct read_group {
+    struct wire_read_ask asks[STORE_READS_CACHED];
+    struct store_read reads[STORE_READS_CACHED];
+    uint32_t index[STORE_READS_CACHED];
+    uint32_t count;
+};
+
+/* True if so many bytes more may be written now. */
+static bool read_room(const struct serve *serve, const struct conn *conn, uint32_t bytes)
+{
+    uint64_t coming = conn->unsent + conn->frame.len + conn->expected;
+    return serve_may_write(serve, bytes) && (coming == 0 || coming + bytes <= CONN_UNSENT_MAX);
+}
+
+/* Writes the answers to those of the group that can be given at once. Bit i of the answer: the i-th
+ * is left. */
+static uint32_t read_group_answer(struct request *request, struct read_group *group)
+{
+    struct conn *conn = request->conn;
+    struct serve *serve = serve_of(conn);
+    uint32_t done = store_read_cached(serve->store, group->reads, group->count);
+    uint32_t left = 0;
+    for (uint32_t i = 0; i < group->count; i++) {
+        struct store_read *read = &group->reads[i];
+        struct wire_read_answer answer;
+        if ((done >> i & 1) == 0) {
+            left |= 1u << i;
+            continue;
+        }
+        read_answer_of(serve, read, group->index[i], group->asks[i].ask, &answer);
+        if (read_is_large(read, group->asks[i].ask) ||
+            !read_room(serve, conn, WIRE_READ_ANSWER + answer.record_len))
+            left |= 1u << i;
+        else
+            read_write(request, &answer, read_has_record(read) ? &read->record : NULL);
+        store_read_end(serve->store, read);
+    }
+    return left;
+}
+
+/* Keeps the entries that are left of a group. False: the heap has no memory. */
+static bool read_keep(struct request *request, const struct read_group *group, uint32_t left,
+                      uint32_t room)
+{
+    if (left != 0 && request->body == NULL && !request_body_admitted(request, room))
+        return false;
+    for (; left != 0; left &= left - 1) {
+        uint32_t i = (uint32_t)__builtin_ctz(left);
+        uint8_t *to = request->body + request->body_len;
+        kho_store32(to, group->index[i]);
+        wire_read_ask_encode(&group->asks[i], to + READ_LEFT);
+        request->body_len += READ_LEFT + WIRE_READ_ASK + group->asks[i].key_len;
+        request->left++;
+    }
+    return true;
+}
+
+/* Answers what can be answered at once and keeps the rest, with its hashes and partitions. False:
+ * the heap has no memory for that. */
+static bool read_at_once(struct request *request, const uint8_t *body, uint32_t len)
+{
+    struct conn *conn = request->conn;
+    struct serve *serve = serve_of(conn);
+    struct serve_policy policy = {0};
+    struct read_group group;
+    uint32_t at = 0, index = 0;
+    while (at < len) {
+        group.count = 0;
+        for (; at < len && group.count < STORE_READS_CACHED; index++) {
+            struct wire_read_ask *ask = &group.asks[group.count];
+            int used = wire_read_ask_decode(body + at, len - at, ask);
+            KHO_ASSERT(used > 0);
+            at += (uint32_t)used;
+            int status = read_place(conn, &policy, ask);
+            if (status != 0) {
+                read_write_refusal(request, index, ask, status);
+                continue;
+            }
+            group.index[group.count] = index;
+            group.reads[group.count] = (struct store_read){0};
+            read_fill(&group.reads[group.count], ask);
+            group.count++;
+        }
+        uint32_t left = group.count == 0 ? 0 : UINT32_MAX >> (32 - group.count);
+        if (serve->units >= group.count && read_room(serve, conn, WIRE_READ_ANSWER)) {
+            serve->units -= group.count;
+            left = read_group_answer(request, &group);
+        }
+        if (!read_keep(request, &group, left, len + READ_LEFT * request->count))
+            return false;
+    }
+    return true;
+}
+
+static int read_check(const uint8_t *body, uint32_t len, uint32_t count)
+{
+    uint32_t at = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        struct wire_read_ask ask;
+        int used = wire_read_ask_decode(body + at, len - at, &ask);
+        if (used < 0)
+            return used;
+        at += (uint32_t)used;
+    }
+    return at == len ? 0 : KHO_EMALFORMED;
+}
+
+enum serve_verdict serve_read(struct conn *conn, const struct wire_head *head, const uint8_t *body,
+                              uint32_t len)
+{
+    if (read_check(body, len, head->count) < 0)
+        return SERVE_MALFORMED;
+    if (head->count == 0) {
+        serve_answer(conn, head->type, head->request, 0);
+        return SERVE_DONE;
+    }
+    struct request *request = request_begin(conn, head);
+    if (request == NULL)
+        return serve_wait(conn, CONN_WAIT_POOL);
+    if (!read_at_once(request, body, len)) {
+        /* The client finds out anew. */
+        conn_abort(conn);
+        request->left = 0;
+    }
+    if (request->left > 0) {
+        job_begin(request);
+        return SERVE_DONE;
+    }
+    if (conn->frame.owner == request)
+        conn_frame_end(conn, 0, 0);
+    request_end(request);
+    return SERVE_DONE;
 }
