@@ -5,8 +5,13 @@
  *   bits  0..5   size class of the stored block, head included
  *
  * A class stands for an upper bound on the length, so that one read of known length fetches the
- * block. Bounds rise by a quarter octave above a fixed part that covers heads and key, so that
- * values of round sizes fit theirs closely: bound(c) = 2048 + (5 + c mod 4) * 2^(c / 4 + 6). */
+ * block. Packed blocks, which are read for one record of many, have bounds in steps of a sector:
+ *
+ *   class 0..32   bound 512 * (class + 1), up to 16,896: a block of BLOCK_RAW_MAX that didn't
+ *                 compress, head included
+ *   class 33..63  with n = class - 33: bound 2^(14 + n / 3) * (5/4, 25/16, 2 by n mod 3)
+ *
+ * A large block is read by its value's length where that is less (reader.c). */
 #ifndef KHO_NODE_PLACE_H
 #define KHO_NODE_PLACE_H
 
@@ -15,28 +20,31 @@
 enum {
     PLACE_UNIT = 64,
     PLACE_CLASSES = 64,
-    PLACE_CLASS_BASE = 2048,
+    PLACE_STEP = 512,
+    PLACE_STEPS = 33,               /* classes with bounds in steps */
     PLACE_SLOTS_MAX = (1 << 20) - 1 /* the last slot would collide with PLACE_UNKNOWN */
 };
 
 /* The upper bound of a class. */
 static inline uint32_t place_class_bytes(uint32_t class)
 {
+    static const uint32_t sixteenths[3] = {20, 25, 32};
     KHO_ASSERT(class < PLACE_CLASSES);
-    return PLACE_CLASS_BASE + ((5 + class % 4) << (class / 4 + 6));
+    if (class < PLACE_STEPS)
+        return (class + 1) * PLACE_STEP;
+    uint32_t n = class - PLACE_STEPS;
+    return sixteenths[n % 3] << (10 + n / 3);
 }
 
-/* The lowest class whose bound is at least `bytes`. */
+/* The lowest class whose bound is at least `bytes`, which is more than 0. */
 static inline uint32_t place_class_of(uint32_t bytes)
 {
-    uint32_t class = 0;
-    KHO_ASSERT(bytes <= place_class_bytes(PLACE_CLASSES - 1));
-    if (bytes > PLACE_CLASS_BASE + 512) {
-        uint32_t rest = bytes - PLACE_CLASS_BASE;
-        /* The octave whose bounds end at 2^(n + 1) begins behind 2^n. */
-        uint32_t octave = 31 - (uint32_t)__builtin_clz(rest - 1);
-        class = (octave - 8) * 4;
-    }
+    KHO_ASSERT(bytes > 0 && bytes <= place_class_bytes(PLACE_CLASSES - 1));
+    if (bytes <= PLACE_STEPS * PLACE_STEP)
+        return (bytes - 1) / PLACE_STEP;
+    /* The octave whose bounds end at 2^(n + 1) begins behind 2^n. */
+    uint32_t octave = 31 - (uint32_t)__builtin_clz(bytes - 1);
+    uint32_t class = PLACE_STEPS + (octave - 14) * 3;
     while (place_class_bytes(class) < bytes)
         class ++;
     return class;
