@@ -1,6 +1,6 @@
 /* cache.c: decompressed blocks in memory, by S3-FIFO.
  *
- * A published block enters the small queue, a tenth of the bound. Pushed to its end, it moves to
+ * A published block enters the small queue, a tenth of the cache. Pushed to its end, it moves to
  * the main queue if it was asked for again more than once, else it goes, and only a trace of its
  * place remains; a block that comes back while its trace is fresh enters the main queue at once. At
  * the end of the main queue, blocks that were asked for get another round. So what a sweep reads
@@ -22,6 +22,8 @@
 
 enum { QUEUE_NONE = 0, QUEUE_SMALL, QUEUE_MAIN };
 enum { ASKED_MAX = 3, ASKED_FOR_MAIN = 2, BLOCK_BYTES_TYPICAL = 16 << 10 };
+enum { SHRINK_STEPS = 256 }; /* blocks that may go in a turn */
+static const uint64_t HEADROOM_LEAST = 24u << 20;
 
 struct trace {
     uint32_t fingerprint;
@@ -180,16 +182,41 @@ static bool evict(struct cache *cache)
 {
     if (cache->unpinned == 0)
         return false;
-    if (cache->small_bytes * 10 >= cache->bytes_max)
+    if (cache->small_bytes * 10 >= cache->bytes)
         return evict_from(cache, true) || evict_from(cache, false);
     return evict_from(cache, false) || evict_from(cache, true) || evict_from(cache, false);
 }
 
-/* The cache leaves the last part of the memory to what can't do without: the next segment, the
- * manifest, a map. */
-static bool memory_left(const struct shard_world *world, size_t size)
+/* What the cache leaves to others: the index that grows, commits and pages of large values. One of
+ * the largest values always fits, since a write of it would be refused else. */
+static uint64_t headroom(const struct shard_world *world)
 {
-    return world->memory_bytes + size <= world->memory_max - world->memory_max / 32;
+    return kho_max(world->memory_max / 8, HEADROOM_LEAST);
+}
+/* What it may have even where others need nearly all: reads go on. Only the last part is left to
+ * what can't do without: the next segment, the manifest, a map. */
+static uint64_t share_least(const struct shard_world *world)
+{
+    return world->memory_max / 32;
+}
+
+static bool memory_left(const struct cache *cache, size_t size)
+{
+    const struct shard_world *world = cache->world;
+    uint64_t wanted = world->memory_bytes + size;
+    if (wanted + headroom(world) <= world->memory_max)
+        return true;
+    return cache->bytes + size <= share_least(world) &&
+           wanted <= world->memory_max - world->memory_max / 32;
+}
+
+void cache_shrink(struct cache *cache)
+{
+    const struct shard_world *world = cache->world;
+    for (int i = 0; i < SHRINK_STEPS; i++)
+        if (world->memory_bytes + headroom(world) <= world->memory_max ||
+            cache->bytes <= share_least(world) || !evict(cache))
+            return;
 }
 
 /* --- The door --------------------------------------------------------------------------------- */
@@ -269,8 +296,7 @@ struct cache_block *cache_add(struct cache *cache, uint64_t place, uint32_t data
     size_t size = sizeof *block + data_bytes;
     while (cache->bytes + size > cache->bytes_max && evict(cache))
         ;
-    while (!memory_left(cache->world, size) ||
-           (block = world_allocate(cache->world, size, 0)) == NULL)
+    while (!memory_left(cache, size) || (block = world_allocate(cache->world, size, 0)) == NULL)
         if (!evict(cache))
             return NULL;
     *block = (struct cache_block){

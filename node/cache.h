@@ -1,6 +1,9 @@
 /* cache.h: decompressed blocks in memory, bounded, scan-resistant (S3-FIFO: a small first-come
  * queue from which blocks that were asked for again move to the main one; Yang et al., SOSP 2023).
  *
+ * It uses the memory that nothing else does, up to its bound: an eighth of all stays free for what
+ * grows (cache_shrink()), and it keeps at least a thirty-second.
+ *
  * A block is known by its place (index.h) without the size class. Pinned blocks stay; when all are
  * pinned the cache grows past its bound by what is pinned, and the callers bound their pins. */
 #ifndef KHO_NODE_CACHE_H
@@ -42,5 +45,8 @@ void cache_forget(struct cache *cache, uint64_t place);
 /* So must no block of that segment slot. Looks at all blocks. */
 void cache_forget_segment(struct cache *cache, uint32_t slot);
 uint64_t cache_bytes(const struct cache *cache);
+/* Gives memory back, some at a time, while less is free than what the cache leaves to others:
+ * called at the end of each turn, since they grow without asking. */
+void cache_shrink(struct cache *cache);
 
 #endif

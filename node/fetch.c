@@ -264,6 +264,7 @@ void reader_turn_end(struct reader *reader)
     reads_sort(&reader->fresh);
     queue_append_all(&reader->waiting, &reader->fresh);
     fetches_start(reader);
+    cache_shrink(reader->cache);
 }
 
 /* --- Completion ------------------------------------------------------------------------------- */

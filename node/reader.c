@@ -23,7 +23,8 @@ int reader_init(struct reader *reader, struct depot *depot, struct queue *done)
     int error = fetches_init(reader);
     if (error != 0)
         return error;
-    return cache_create(depot->world, depot->options.memory_max / 8, &reader->cache);
+    uint64_t most = depot->options.memory_max - depot->options.memory_max / 4;
+    return cache_create(depot->world, most, &reader->cache);
 }
 
 void reader_fini(struct reader *reader)

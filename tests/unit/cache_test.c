@@ -118,34 +118,104 @@ static void test_scan_resistance(void **state)
     cache_destroy(cache);
 }
 
+/* A sweep that asks for each block many times, as reading all its records does, pushes out nothing
+ * either; nor does anybody else who asks for one block many times in a row. */
+static void test_sweep_of_neighbours(void **state)
+{
+    (void)state;
+    for (int sweep = 0; sweep < 2; sweep++) {
+        struct shard_world world;
+        struct cache *cache;
+        uint64_t bound = 100 * (BLOCK + sizeof(struct cache_block));
+        world_init(&world, UINT64_MAX, 1);
+        assert_int_equal(cache_create(&world, bound, &cache), 0);
+        for (unsigned round = 0; round < 4; round++)
+            for (uint64_t place = 0; place < 50; place++)
+                touch(cache, place);
+        for (uint64_t place = 1000; place < 5000; place++) {
+            touch(cache, place);
+            for (unsigned i = 0; i < 30; i++)
+                cache_unpin(cache, cache_get(cache, place, sweep != 0));
+        }
+        unsigned hits = 0;
+        for (uint64_t place = 0; place < 50; place++)
+            hits += touch(cache, place);
+        assert_int_equal(hits, 50);
+        cache_destroy(cache);
+    }
+}
+
+static void shrink_all(struct cache *cache)
+{
+    uint64_t before;
+    do {
+        before = cache_bytes(cache);
+        cache_shrink(cache);
+    } while (cache_bytes(cache) < before);
+}
+
+/* The cache takes the memory that is free, but for a part that it leaves to others; as they grow it
+ * shrinks, down to its least. */
+static void test_memory_shared(void **state)
+{
+    (void)state;
+    enum { MIB = 1 << 20, ALL = 64 * MIB, LEFT = 24 * MIB, LEAST = ALL / 32 };
+    struct shard_world world;
+    struct cache *cache;
+    world_init(&world, ALL, 1);
+    assert_int_equal(cache_create(&world, ALL, &cache), 0);
+    for (uint64_t others = 0; others <= ALL - 3 * MIB; others += 5 * MIB) {
+        shrink_all(cache);
+        for (uint64_t place = 0; place < ALL / BLOCK; place++)
+            touch(cache, place);
+        if (others + LEFT + LEAST <= ALL) {
+            assert_true(world.memory_bytes + LEFT <= ALL);
+            assert_true(world.memory_bytes + LEFT > ALL - 4 * BLOCK || cache_bytes(cache) > LEAST);
+        }
+        assert_true(cache_bytes(cache) > LEAST / 2);
+        assert_true(world.memory_bytes <= ALL);
+        world.memory_bytes += 5 * MIB;
+    }
+    world.memory_bytes = cache_bytes(cache); /* what others had is gone, and so is what is fixed */
+    shrink_all(cache);
+    for (uint64_t place = 0; place < ALL / BLOCK; place++)
+        touch(cache, place);
+    assert_true(cache_bytes(cache) > ALL / 2);
+    world.memory_bytes += ALL;
+    cache_destroy(cache);
+}
+
 /* Where the shard's memory is short, the cache gives its own before it says no; pinned blocks
  * stay. */
 static void test_memory_short(void **state)
 {
     (void)state;
+    enum { LEAST = (64 << 20) / 32, PINS = LEAST / BLOCK + 100 };
+    static struct cache_block *pinned[PINS];
     struct shard_world world;
     struct cache *cache;
-    world_init(&world, 64 << 10, 1);
-    assert_int_equal(cache_create(&world, 1 << 20, &cache), 0);
-    for (uint64_t place = 0; place < 500; place++)
+    world_init(&world, 64 << 20, 1);
+    assert_int_equal(cache_create(&world, 32 << 20, &cache), 0);
+    uint64_t taken = world.memory_max / 32 * 29 - world.memory_bytes;
+    world.memory_bytes += taken;
+    for (uint64_t place = 0; place < 5000; place++)
         touch(cache, place);
     assert_true(world.memory_bytes <= world.memory_max);
-    struct cache_block *pinned[100];
     unsigned count = 0;
-    while (count < 100 && (pinned[count] = cache_add(cache, 1000 + count, BLOCK)) != NULL) {
-        block_fill(pinned[count], 1000 + count);
+    while (count < PINS && (pinned[count] = cache_add(cache, 10000 + count, BLOCK)) != NULL) {
+        block_fill(pinned[count], 10000 + count);
         cache_publish(cache, pinned[count]);
         count++;
     }
-    assert_true(count > 10 && count < 100);
+    assert_true(count > 10 && count < PINS);
     for (unsigned i = 0; i < count; i++) {
-        assert_block_holds(pinned[i], 1000 + i);
+        assert_block_holds(pinned[i], 10000 + i);
         cache_unpin(cache, pinned[i]);
     }
-    assert_non_null(pinned[0] = cache_add(cache, 5000, BLOCK));
+    assert_non_null(pinned[0] = cache_add(cache, 50000, BLOCK));
     cache_unpin(cache, pinned[0]);
     cache_destroy(cache);
-    assert_int_equal(world.memory_bytes, 0);
+    assert_int_equal(world.memory_bytes, taken);
 }
 
 /* A block forgotten while it is pinned stays readable for who holds it and unfindable for others;
@@ -177,10 +247,9 @@ static void test_forget_while_pinned(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_random_use),
-        cmocka_unit_test(test_scan_resistance),
-        cmocka_unit_test(test_memory_short),
-        cmocka_unit_test(test_forget_while_pinned),
+        cmocka_unit_test(test_random_use),          cmocka_unit_test(test_scan_resistance),
+        cmocka_unit_test(test_sweep_of_neighbours), cmocka_unit_test(test_memory_shared),
+        cmocka_unit_test(test_memory_short),        cmocka_unit_test(test_forget_while_pinned),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
