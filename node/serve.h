@@ -15,7 +15,7 @@
 enum {
     SERVE_READS_MAX = 512,          /* under way in the shard */
     SERVE_READS_PER_REQUEST = 128,  /* of one frame */
-    SERVE_LIST_WINDOW = 64,         /* reads ahead of one LIST */
+    SERVE_LIST_WINDOW = 128,        /* reads ahead of one LIST */
     SERVE_LIST_BYTES_MAX = 1 << 20, /* records of one page */
     SERVE_REQUESTS_MAX = 16384,     /* in flight in the shard */
     SERVE_WORK_UNITS = 4096,        /* entries that jobs may look at in a turn */

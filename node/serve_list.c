@@ -1,10 +1,12 @@
 /* serve_list.c: LIST: the entries of a range of partitions, in order, with their records if asked.
  *
- * Happy path: a job walks the index from the cursor; records are read a window ahead and written in
- * order of (partition, tag) as the first of them has arrived; the page ends at its limit of entries
- * or bytes, or with the range, and its last frame says where to go on. Partitions of which this
- * node is no replica are passed over. A record that can't be read is listed without its value
- * (WIRE_VALUE_UNKNOWN): its version is known and its reader asks elsewhere. */
+ * Happy path: a job walks the index from the cursor; entries whose records are at hand are written
+ * in groups whose look-ups overlap; the others are read a window ahead, sorted by place on their
+ * way to the disk, and written in order of (partition, tag) as the first of them has arrived; the
+ * page ends at its limit of entries or bytes, or with the range, and its last frame says where to
+ * go on. Partitions of which this node is no replica are passed over. A record that can't be read
+ * is listed without its value (WIRE_VALUE_UNKNOWN): its version is known and its reader asks
+ * elsewhere. */
 #include "serve.h"
 
 enum serve_verdict serve_list(struct conn *conn, const struct wire_head *head, const uint8_t *body,
@@ -76,27 +78,36 @@ static void list_write(struct request *request, const struct wire_list_entry *en
     list_head(request, &head);
 }
 
-/* Writes the entry of a read that has ended. */
+/* What is written of an entry whose record was to be read. False: nothing, it has vanished. */
+static bool list_read(const struct store_read *read, struct wire_list_entry *entry,
+                      const struct record **ret_record)
+{
+    *ret_record = NULL;
+    entry->record_len = 0;
+    if (read->status != 0) {
+        entry->state = WIRE_VALUE_UNKNOWN;
+    } else if (read->state == WIRE_ABSENT) {
+        return false;
+    } else {
+        /* A newer version than the index told a moment ago is as good. */
+        const struct record *record = &read->record;
+        entry->version = record->version;
+        entry->state = read->state;
+        if (record_size(record) > KHO_LIST_RECORD_MAX)
+            return true;
+        entry->record_len = (uint32_t)record_size(record);
+        *ret_record = record;
+    }
+    return true;
+}
+
+/* Writes the entry of a slot, whose read, if there was one, has ended. */
 static void list_deliver(struct read_slot *slot)
 {
-    const struct store_read *read = &slot->read;
     struct wire_list_entry entry = slot->entry;
     const struct record *record = NULL;
     entry.record_len = 0;
-    if (slot->reading && read->status != 0) {
-        entry.state = WIRE_VALUE_UNKNOWN;
-    } else if (slot->reading && read->state != WIRE_ABSENT) {
-        /* A newer version than the index told a moment ago is as good. */
-        record = &read->record;
-        entry.version = record->version;
-        entry.state = read->state;
-        if (record_size(record) > KHO_LIST_RECORD_MAX)
-            record = NULL;
-        else
-            entry.record_len = (uint32_t)record_size(record);
-    }
-    bool vanished = slot->reading && read->status == 0 && read->state == WIRE_ABSENT;
-    if (!vanished)
+    if (!slot->reading || list_read(&slot->read, &entry, &record))
         list_write(slot->request, &entry, record);
     slot_end(slot);
 }
@@ -127,19 +138,29 @@ static enum job_result list_finish(struct request *request)
 }
 
 /* The next entry at the cursor. False: the cursor has moved on, to be asked again. */
-static bool list_next(struct request *request, struct wire_list_entry *ret_entry)
+static bool list_next(struct request *request, struct wire_list_ask *cursor,
+                      struct wire_list_entry *ret_entry)
 {
     struct serve *serve = serve_of(request->conn);
-    struct wire_list_ask *ask = &request->ask;
-    bool replica = serve_is_replica(serve, ask->partition_from, request->replicas);
-    if (replica && store_episode_of(serve->store, ask->partition_from) != 0)
+    bool replica = serve_is_replica(serve, cursor->partition_from, request->replicas);
+    if (replica && store_episode_of(serve->store, cursor->partition_from) != 0)
         request->flags |= KHO_FRAME_EPISODE;
-    if (replica &&
-        store_next(serve->store, ask->collection, ask->partition_from, ask->tag, ret_entry))
+    if (replica && store_next(serve->store, cursor->collection, cursor->partition_from, cursor->tag,
+                              ret_entry))
         return true;
-    ask->partition_from++;
-    ask->tag = (struct key_tag){0};
+    cursor->partition_from++;
+    cursor->tag = (struct key_tag){0};
     return false;
+}
+
+static void list_fill(const struct request *request, const struct wire_list_entry *entry,
+                      struct store_read *read)
+{
+    read->collection = request->ask.collection;
+    read->partition = entry->partition;
+    read->hash.high = entry->tag.high;
+    read->hash.low = (uint64_t)entry->tag.low << 56;
+    read->sweep = true;
 }
 
 /* Issues the read of an entry, or queues the entry alone. False: not now. */
@@ -161,10 +182,7 @@ static bool list_issue(struct request *request, const struct wire_list_entry *en
     if (slot == NULL)
         return false;
     slot->entry = *entry;
-    slot->read.collection = request->ask.collection;
-    slot->read.partition = entry->partition;
-    slot->read.hash.high = entry->tag.high;
-    slot->read.hash.low = (uint64_t)entry->tag.low << 56;
+    list_fill(request, entry, &slot->read);
     queue_push(&request->window, &slot->link);
     request->page_bytes += wanted ? entry->record_len : 0;
     slot->reading = wanted;
@@ -178,6 +196,58 @@ static bool list_page_full(const struct request *request)
     return request->ask.partition_from >= request->ask.partition_to ||
            request->page_entries >= request->ask.limit ||
            request->page_bytes >= SERVE_LIST_BYTES_MAX;
+}
+
+/* Writes one entry of a group, if the page and the connection have room for it. */
+static bool list_group_write(struct request *request, const struct store_read *read,
+                             const struct wire_list_entry *listed)
+{
+    struct conn *conn = request->conn;
+    struct wire_list_entry entry = *listed;
+    const struct record *record;
+    bool there = list_read(read, &entry, &record);
+    uint32_t bytes = WIRE_LIST_ENTRY + entry.record_len;
+    uint64_t coming = conn->unsent + conn->frame.len;
+    if (list_page_full(request) || !serve_may_write(serve_of(conn), bytes) ||
+        (coming > 0 && coming + bytes > CONN_UNSENT_MAX))
+        return false;
+    if (there)
+        list_write(request, &entry, record);
+    request->page_bytes += entry.record_len;
+    request->page_entries++;
+    return true;
+}
+
+/* Writes the entries at the cursor whose records are at hand, a group at most. False: the first one
+ * isn't, or there is no room for it. */
+static bool list_at_once(struct request *request)
+{
+    struct serve *serve = serve_of(request->conn);
+    struct wire_list_ask cursor = request->ask;
+    struct wire_list_entry entries[STORE_READS_CACHED];
+    struct store_read reads[STORE_READS_CACHED] = {{0}};
+    uint32_t count = 0, written = 0;
+    while (count < STORE_READS_CACHED && cursor.partition_from < cursor.partition_to &&
+           serve->units > 0) {
+        serve->units--;
+        if (!list_next(request, &cursor, &entries[count]))
+            continue;
+        list_behind(&entries[count], &cursor.partition_from, &cursor.tag);
+        list_fill(request, &entries[count], &reads[count]);
+        count++;
+    }
+    uint32_t done = store_read_cached(serve->store, reads, count);
+    while (written < count && (done >> written & 1) != 0 &&
+           list_group_write(request, &reads[written], &entries[written]))
+        written++;
+    for (uint32_t rest = done; rest != 0; rest &= rest - 1)
+        store_read_end(serve->store, &reads[__builtin_ctz(rest)]);
+    request->ask = cursor;
+    if (written < count) {
+        request->ask.partition_from = entries[written].partition;
+        request->ask.tag = entries[written].tag;
+    }
+    return written > 0 || count == 0;
 }
 
 enum job_result serve_list_step(struct request *request)
@@ -194,8 +264,13 @@ enum job_result serve_list_step(struct request *request)
             return JOB_STARVED;
         if (serve->units == 0)
             return JOB_UNITS;
+        if (request->ask.ask == KHO_LIST_RECORDS && queue_empty(&request->window) &&
+            list_at_once(request))
+            continue;
+        if (serve->units == 0)
+            return JOB_UNITS;
         serve->units--;
-        if (!list_next(request, &entry))
+        if (!list_next(request, &request->ask, &entry))
             continue;
         if (!list_issue(request, &entry, &why))
             return why;
