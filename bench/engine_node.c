@@ -195,7 +195,7 @@ int node_open(struct node *node, const char *path, uint64_t memory, double *ret_
 {
     char error[FOLDER_ERROR_MAX];
     bool refused;
-    *node = (struct node){.folder = {.fd = -1, .lock_fd = -1, .shard_fd = -1}};
+    *node = (struct node){.folder = {.fd = -1, .lock_fd = -1}};
     queue_init(&node->done);
     if (folder_open(path, &node->folder, error) != 0) {
         fprintf(stderr, "kho-bench: %s\n", error);
@@ -209,11 +209,11 @@ int node_open(struct node *node, const char *path, uint64_t memory, double *ret_
     shard_options_init(&node->options);
     node->options.incarnation = node->folder.identity.incarnation;
     node->options.segment_bytes = node->folder.identity.segment_bytes;
-    node->options.alignment = node->folder.alignment;
+    node->options.alignment = node->folder.shards[0].alignment;
     node->options.memory_max = memory;
     node->options.reserve_bytes = (uint64_t)64 << 20;
     world_init(&node->world, memory, 1);
-    node->disk = disk_create(node->uring, &node->folder, &node->done);
+    node->disk = disk_create(node->uring, &node->folder.shards[0], &node->done);
     int code =
         node->disk == NULL ? -ENOMEM : store_create(&node->options, &node->world, &node->store);
     if (code != 0) {
@@ -221,7 +221,8 @@ int node_open(struct node *node, const char *path, uint64_t memory, double *ret_
         return complain("the store", strerror(-code));
     }
     node->now = time_read();
-    store_start(node->store, node->folder.files, node->folder.file_count, node->now);
+    store_start(node->store, node->folder.shards[0].files, node->folder.shards[0].file_count,
+                node->now);
     if (start_await(node, path, ret_seconds) != 0) {
         node_drop(node);
         return -1;
@@ -242,7 +243,7 @@ void node_drop(struct node *node)
     disk_destroy(node->disk);
     store_destroy(node->store);
     folder_close(&node->folder);
-    *node = (struct node){.folder = {.fd = -1, .lock_fd = -1, .shard_fd = -1}};
+    *node = (struct node){.folder = {.fd = -1, .lock_fd = -1}};
 }
 
 int node_close(struct node *node)

@@ -112,12 +112,16 @@ static void status_frame(struct client *client, struct request *request,
     /* A newer node may tell more numbers than we know, an older one fewer. */
     for (uint32_t i = 0; i < head->count && i < STAT_COUNT && len >= WIRE_STAT_VALUE; i++) {
         uint64_t value = kho_load64(body);
-        stats[i] = status_is_shared(i) ? kho_max(stats[i], value) : stats[i] + value;
+        if (i == STAT_epoch && node->answered)
+            stats[i] = kho_min(stats[i], value); /* the node goes by what all its shards go by */
+        else
+            stats[i] = status_is_shared(i) ? kho_max(stats[i], value) : stats[i] + value;
         body += WIRE_STAT_VALUE;
         len -= WIRE_STAT_VALUE;
     }
+    uint64_t *epoch = &status->results[part->node].epoch;
+    *epoch = node->answered ? kho_min(*epoch, head->epoch) : head->epoch;
     node->answered = true;
-    status->results[part->node].epoch = head->epoch;
 }
 
 /* What the node's HELLO told, if it told more than the map knows. */

@@ -41,7 +41,7 @@ struct file {
 
 struct disk {
     struct uring *uring;
-    const struct folder *folder;
+    const struct shard_folder *folder;
     struct queue *done;
     struct file *files;
     uint32_t file_count;
@@ -52,7 +52,7 @@ struct disk {
 
 static void job_ended(struct task *task, int result);
 
-struct disk *disk_create(struct uring *uring, const struct folder *folder, struct queue *done)
+struct disk *disk_create(struct uring *uring, const struct shard_folder *folder, struct queue *done)
 {
     struct disk *disk = calloc(1, sizeof *disk);
     if (disk == NULL)
@@ -177,7 +177,7 @@ static int open_flags(const struct job *job)
 static void job_submit(struct job *job)
 {
     struct uring *uring = job->disk->uring;
-    int folder_fd = job->disk->folder->shard_fd;
+    int folder_fd = job->disk->folder->fd;
     struct op *op = job->op;
     int fd = op_has_file(op) ? file_of(job->disk, op->file)->fd : -1;
     switch (op->kind) {
@@ -290,7 +290,7 @@ static void space_look(struct disk *disk, struct op *op)
 {
     struct statvfs fs;
     int result = 0;
-    if (fstatvfs(disk->folder->shard_fd, &fs) != 0)
+    if (fstatvfs(disk->folder->fd, &fs) != 0)
         result = -errno;
     else
         op->offset = (uint64_t)fs.f_bavail * fs.f_frsize;

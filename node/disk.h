@@ -8,9 +8,10 @@
 
 struct disk;
 
-/* The folder and the ring are borrowed until disk_destroy(); ended ops go to `done` (of
+/* The shard's folder and the ring are borrowed until disk_destroy(); ended ops go to `done` (of
  * struct op.link) with their results. NULL: no memory. */
-struct disk *disk_create(struct uring *uring, const struct folder *folder, struct queue *done);
+struct disk *disk_create(struct uring *uring, const struct shard_folder *folder,
+                         struct queue *done);
 /* Takes NULL. The ring must have been destroyed: buffers under way would otherwise be touched. */
 void disk_destroy(struct disk *disk);
 /* Starts a file op (OP_OPEN to OP_SPACE). */

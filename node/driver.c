@@ -6,27 +6,26 @@
  * waits for the next thing to end. The loop serves from the turn in which the shard is recovered,
  * and leaves when the shard has stopped and every socket is closed.
  *
- * SIGTERM and SIGINT arrive through a descriptor that the ring watches: the first stops the shard,
- * a second leaves on the spot, as a crash would. A start that is interrupted leaves at once:
- * nothing was promised yet. */
+ * What comes from the node's other threads arrives by mail, whose bell the ring watches: sockets
+ * for this shard, the word to accept (one shard does that for all), the word to stop. A map that
+ * another shard got is taken over from the team, and tried again a little later where it can't be
+ * stored now; of one that this shard got the team is told. A start that is told to stop leaves at
+ * once: nothing was promised yet. */
 #include "driver.h"
 
 #include <errno.h>
-#include <signal.h>
-#include <sys/signalfd.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "disk.h"
+#include "greet.h"
 #include "journal.h"
-#include "listen.h"
-#include "peers.h"
 #include "uring.h"
 
 #define SECOND_NS ((uint64_t)1000000000)
 
 /* Beside the connections' requests: file ops, greetings, the rest. */
-enum { TASKS_MORE = 4096, PROGRESS_SECONDS = 5 };
+enum { TASKS_MORE = 4096, PROGRESS_SECONDS = 5, MAP_AGAIN_MS = 100, MAP_SPREAD_MS = 1000 };
 
 struct driver {
     const struct driver_options *options;
@@ -34,16 +33,19 @@ struct driver {
     struct uring *uring;
     struct disk *disk;
     struct peers *peers;
+    struct greet *greet;
     struct queue done;  /* ended ops that the shard hasn't got yet */
     uint64_t under_way; /* ops taken and not handed back */
     struct kho_now now;
-    uint64_t started_ns;
-    uint64_t progress_ns; /* when to tell how far recovery is */
-    int signal_fd;
-    struct task signal;
-    uint32_t signals; /* that came */
-    bool serving;     /* it has been said */
-    bool stopping;    /* the shard has been told */
+    uint64_t progress_ns;   /* when to tell how far recovery is */
+    uint64_t map_told;      /* epoch of the map that the team was told of */
+    uint64_t map_spread;    /* of the one that all shards go by, as far as the shard was told */
+    uint64_t map_spread_ns; /* until then the others are waited for */
+    uint64_t map_again_ns;  /* not before then another attempt to take the team's map */
+    struct task bell;
+    bool serving;  /* it has been said */
+    bool stop;     /* the mail said so */
+    bool stopping; /* the shard has been told */
 };
 
 static struct kho_now time_read(void)
@@ -57,59 +59,87 @@ static struct kho_now time_read(void)
     };
 }
 
-/* --- Signals ---------------------------------------------------------------------------------- */
+/* --- Mail ------------------------------------------------------------------------------------- */
 
-static void signal_ended(struct task *task, int result)
+static void mail_read(struct driver *driver)
 {
-    struct driver *driver = KHO_CONTAINER_OF(task, struct driver, signal);
-    struct signalfd_siginfo info;
-    if (result < 0 && result != -EINTR && result != -EAGAIN)
-        return; /* the ring is going away */
-    while (read(driver->signal_fd, &info, sizeof info) == (ssize_t)sizeof info) {
-        const char *name = info.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT";
-        if (++driver->signals > 1) {
-            journal_write(EVENT_WARNING,
-                          "a second signal (%s): leaving at once; what was acknowledged is safe, "
-                          "and the next start reads the log as after a crash",
-                          name);
-            _exit(DRIVER_FAILED);
-        }
-        journal_write(EVENT_INFO, "%s from pid %u: stopping", name, info.ssi_pid);
+    struct team_mail mail;
+    struct queue *link;
+    team_collect(driver->options->team, driver->options->shard.shard, &mail);
+    if (mail.accept)
+        greet_accept(driver->greet);
+    while ((link = queue_pop(&mail.sockets)) != NULL) {
+        struct team_socket *socket = KHO_CONTAINER_OF(link, struct team_socket, link);
+        peers_take(driver->peers, socket->fd, &socket->hello);
+        free(socket);
     }
-    uring_readable(driver->uring, &driver->signal, driver->signal_fd);
+    driver->stop = driver->stop || mail.stop;
 }
 
-static int signals_open(struct driver *driver)
+static void bell_rang(struct task *task, int result)
 {
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
-    if (sigprocmask(SIG_BLOCK, &set, NULL) != 0)
-        return -errno;
-    driver->signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    return driver->signal_fd < 0 ? -errno : 0;
+    struct driver *driver = KHO_CONTAINER_OF(task, struct driver, bell);
+    int bell = team_bell(driver->options->team, driver->options->shard.shard);
+    uint64_t rings;
+    if (result < 0 && result != -EINTR && result != -EAGAIN)
+        return; /* the ring is going away */
+    /* Silenced before the mail is read: what comes meanwhile rings again. */
+    ssize_t len = read(bell, &rings, sizeof rings);
+    (void)len;
+    mail_read(driver);
+    uring_readable(driver->uring, &driver->bell, bell);
+}
+
+/* Another shard of the node has a newer map, and this one could take it. */
+static bool map_wanted(const struct driver *driver)
+{
+    return team_epoch(driver->options->team) > shard_epoch(driver->shard) &&
+           shard_phase(driver->shard) == SHARD_SERVING;
+}
+
+/* Keeps the maps of the node's shards alike: what is newer here is told, what is newer there is
+ * taken over. A shard that can't store it is waited for no longer than MAP_SPREAD_MS. */
+static void map_follow(struct driver *driver)
+{
+    struct team *team = driver->options->team;
+    uint64_t own = shard_epoch(driver->shard), now_ns = driver->now.mono_ns;
+    if (own > driver->map_told &&
+        team_map_in_force(team, driver->options->shard.shard, shard_map(driver->shard))) {
+        driver->map_told = own;
+        driver->map_spread_ns = now_ns + MAP_SPREAD_MS * (SECOND_NS / 1000);
+    }
+    if (driver->map_told > driver->map_spread &&
+        (team_epoch_lowest(team) >= driver->map_told || now_ns >= driver->map_spread_ns)) {
+        driver->map_spread = driver->map_told;
+        shard_map_spread(driver->shard, driver->map_spread, driver->now);
+    }
+    if (!map_wanted(driver) || now_ns < driver->map_again_ns)
+        return;
+    driver->map_again_ns = now_ns + MAP_AGAIN_MS * (SECOND_NS / 1000);
+    size_t length;
+    uint8_t *bytes = team_map_copy(team, &length);
+    if (bytes != NULL)
+        shard_map_set(driver->shard, bytes, length, driver->now);
+    free(bytes);
+}
+
+static uint64_t map_deadline(const struct driver *driver)
+{
+    uint64_t first = UINT64_MAX;
+    if (map_wanted(driver))
+        first = driver->map_again_ns;
+    if (driver->map_told > driver->map_spread)
+        first = kho_min(first, driver->map_spread_ns);
+    return first;
 }
 
 /* --- What changes as the shard goes on -------------------------------------------------------- */
 
-static bool serving_begin(struct driver *driver)
+static void serving_begin(struct driver *driver)
 {
-    const struct driver_options *options = driver->options;
     driver->serving = true;
-    int code = listen_start(options->listen_fd);
-    if (code != 0) {
-        journal_write(EVENT_ERROR, "can't listen on %s: %s%s", options->address, strerror(-code),
-                      code == -EADDRINUSE ? "; another process took the port meanwhile" : "");
-        return false;
-    }
-    peers_accept(driver->peers);
-    journal_write(EVENT_INFO, "serving on %s: %s, %llu records, started in %llu ms",
-                  options->address, options->serving,
-                  (unsigned long long)shard_stat(driver->shard, STAT_records),
-                  (unsigned long long)(driver->now.mono_ns - driver->started_ns) / 1000000);
-    journal_notify("READY=1\nSTATUS=serving");
-    return true;
+    team_reached(driver->options->team, driver->options->shard.shard, TEAM_SERVING,
+                 shard_stat(driver->shard, STAT_records), 0);
 }
 
 static void progress_tell(struct driver *driver)
@@ -119,7 +149,8 @@ static void progress_tell(struct driver *driver)
         return;
     driver->progress_ns = driver->now.mono_ns + PROGRESS_SECONDS * SECOND_NS;
     shard_progress(driver->shard, &done, &total);
-    journal_write(EVENT_INFO, "recovery: %llu of %llu MiB read", (unsigned long long)(done >> 20),
+    journal_write(EVENT_INFO, "shard %u: recovery: %llu of %llu MiB read",
+                  driver->options->shard.shard, (unsigned long long)(done >> 20),
                   (unsigned long long)(total >> 20));
     journal_notify("EXTEND_TIMEOUT_USEC=60000000\nSTATUS=recovering");
 }
@@ -134,12 +165,13 @@ static bool phase_follow(struct driver *driver, enum driver_exit *ret_exit)
     if (phase == SHARD_STARTING) {
         progress_tell(driver);
         *ret_exit = DRIVER_DONE;
-        return driver->signals == 0;
+        return !driver->stop;
     }
-    if (phase == SHARD_SERVING && !driver->serving && !serving_begin(driver))
-        return false;
+    if (phase == SHARD_SERVING && !driver->serving)
+        serving_begin(driver);
     *ret_exit = DRIVER_DONE;
-    return phase != SHARD_STOPPED || !peers_idle(driver->peers) || !queue_empty(&driver->done);
+    return phase != SHARD_STOPPED || !peers_idle(driver->peers) || !greet_idle(driver->greet) ||
+           !queue_empty(&driver->done);
 }
 
 /* --- A turn ----------------------------------------------------------------------------------- */
@@ -147,7 +179,7 @@ static bool phase_follow(struct driver *driver, enum driver_exit *ret_exit)
 static void stop_begin(struct driver *driver)
 {
     driver->stopping = true;
-    journal_notify("STOPPING=1\nSTATUS=stopping");
+    greet_stop(driver->greet);
     peers_stop(driver->peers);
     shard_stop(driver->shard, driver->now);
 }
@@ -162,11 +194,24 @@ static void inputs_feed(struct driver *driver)
         shard_completed(driver->shard, KHO_CONTAINER_OF(link, struct op, link), driver->now);
     }
     peers_deliver(driver->peers);
+    greet_tick(driver->greet);
     disk_tick(driver->disk, driver->now);
-    if (driver->signals > 0 && !driver->stopping && shard_phase(driver->shard) == SHARD_SERVING)
+    map_follow(driver);
+    if (driver->stop && !driver->stopping && shard_phase(driver->shard) == SHARD_SERVING)
         stop_begin(driver);
     if (shard_deadline(driver->shard) <= driver->now.mono_ns)
         shard_tick(driver->shard, driver->now);
+}
+
+/* Where there are several shards, the line says whose it is, unless the text does. */
+static void event_write(const struct driver *driver, const struct event *event)
+{
+    const struct shard_options *shard = &driver->options->shard;
+    bool alone = shard->shard_count == 1 || strncmp(event->text, "shard ", 6) == 0;
+    if (alone)
+        journal_write((enum event_level)event->level, "%s", event->text);
+    else
+        journal_write((enum event_level)event->level, "shard %u: %s", shard->shard, event->text);
 }
 
 static void outputs_carry(struct driver *driver)
@@ -182,17 +227,18 @@ static void outputs_carry(struct driver *driver)
             disk_start(driver->disk, op, driver->now);
     }
     while (shard_next_event(driver->shard, &event))
-        journal_write((enum event_level)event.level, "%s", event.text);
+        event_write(driver, &event);
 }
 
 static uint64_t wait_ns(const struct driver *driver)
 {
-    if (!queue_empty(&driver->done))
+    if (!queue_empty(&driver->done) || peers_waiting(driver->peers))
         return 0;
-    uint64_t deadline = kho_min(shard_deadline(driver->shard), peers_deadline(driver->peers));
+    uint64_t deadline = kho_min(shard_deadline(driver->shard), greet_deadline(driver->greet));
     deadline = kho_min(deadline, disk_deadline(driver->disk));
     if (!driver->serving)
         deadline = kho_min(deadline, driver->progress_ns);
+    deadline = kho_min(deadline, map_deadline(driver));
     if (deadline == UINT64_MAX)
         return UINT64_MAX;
     return deadline > driver->now.mono_ns ? deadline - driver->now.mono_ns : 0;
@@ -204,6 +250,7 @@ static enum driver_exit loop(struct driver *driver)
     for (;;) {
         driver->now = time_read();
         peers_turn(driver->peers, driver->now);
+        greet_turn(driver->greet, driver->now);
         inputs_feed(driver);
         shard_turn_end(driver->shard, driver->now);
         outputs_carry(driver);
@@ -222,6 +269,7 @@ static enum driver_exit loop(struct driver *driver)
  * into their buffers. */
 static void leftovers_await(struct driver *driver)
 {
+    greet_stop(driver->greet);
     peers_stop(driver->peers);
     for (;;) {
         while (queue_pop(&driver->done) != NULL)
@@ -243,24 +291,22 @@ static enum driver_exit driver_open(struct driver *driver)
     const struct driver_options *options = driver->options;
     char error[URING_ERROR_MAX];
     bool refused = false;
-    int code = signals_open(driver);
-    if (code != 0) {
-        journal_write(EVENT_ERROR, "signals can't be set up: %s", strerror(-code));
-        return DRIVER_FAILED;
-    }
     driver->uring = uring_create(TASKS_MORE + 3 * options->shard.connections_max, error, &refused);
     if (driver->uring == NULL) {
         journal_write(EVENT_ERROR, "%s", error);
         return refused ? DRIVER_NO_URING : DRIVER_FAILED;
     }
-    code = shard_create(&options->shard, &driver->shard);
+    int code = shard_create(&options->shard, &driver->shard);
     if (code == 0) {
         driver->disk = disk_create(driver->uring, options->folder, &driver->done);
-        driver->peers = peers_create(driver->uring, driver->shard, options->listen_fd,
-                                     options->shard.connections_max, &driver->done);
+        driver->peers = peers_create(driver->uring, driver->shard, options->shard.connections_max,
+                                     &driver->done);
     }
-    if (driver->disk == NULL || driver->peers == NULL) {
-        journal_write(EVENT_ERROR, "the shard can't be made: %s",
+    if (driver->peers != NULL)
+        driver->greet = greet_create(driver->uring, driver->peers, options->team,
+                                     options->shard.shard, options->listen_fd);
+    if (driver->disk == NULL || driver->greet == NULL) {
+        journal_write(EVENT_ERROR, "shard %u can't be made: %s", options->shard.shard,
                       code != 0 ? strerror(-code) : "no memory");
         return DRIVER_FAILED;
     }
@@ -269,29 +315,26 @@ static enum driver_exit driver_open(struct driver *driver)
 
 enum driver_exit driver_run(const struct driver_options *options)
 {
-    struct driver driver = {.options = options, .signal_fd = -1, .signal = {.ended = signal_ended}};
+    struct driver driver = {.options = options, .bell = {.ended = bell_rang}};
+    const struct shard_folder *folder = options->folder;
     queue_init(&driver.done);
     enum driver_exit result = driver_open(&driver);
     if (result == DRIVER_DONE) {
-        const struct folder *folder = options->folder;
-        journal_write(EVENT_INFO, "io_uring: %s; direct I/O %s, alignment %u on %s",
-                      uring_mode(driver.uring), folder->direct ? "yes" : "no", folder->alignment,
-                      folder->system);
-        uring_readable(driver.uring, &driver.signal, driver.signal_fd);
+        if (options->shard.shard == 0)
+            journal_write(EVENT_INFO, "io_uring: %s; direct I/O %s, alignment %u on %s",
+                          uring_mode(driver.uring), folder->direct ? "yes" : "no",
+                          folder->alignment, folder->system);
+        uring_readable(driver.uring, &driver.bell, team_bell(options->team, options->shard.shard));
         driver.now = time_read();
-        driver.started_ns = driver.now.mono_ns;
         driver.progress_ns = driver.now.mono_ns + PROGRESS_SECONDS * SECOND_NS;
         shard_start(driver.shard, folder->files, folder->file_count, driver.now);
         result = loop(&driver);
         leftovers_await(&driver);
-        if (result == DRIVER_DONE)
-            journal_write(EVENT_INFO, "stopped");
     }
     uring_destroy(driver.uring);
     disk_destroy(driver.disk);
+    greet_destroy(driver.greet);
     peers_destroy(driver.peers);
     shard_destroy(driver.shard);
-    if (driver.signal_fd >= 0)
-        close(driver.signal_fd);
     return result;
 }

@@ -4,18 +4,19 @@
 
 #include "folder.h"
 #include "shard.h"
+#include "team.h"
 
 struct driver_options {
     struct shard_options shard;
-    const struct folder *folder; /* opened and locked; borrowed */
-    int listen_fd;               /* bound, not listening yet; borrowed */
-    const char *address;         /* what it is bound to */
-    const char *serving;         /* what to say of the node when it serves */
+    const struct shard_folder *folder; /* opened; borrowed */
+    struct team *team;                 /* borrowed */
+    int listen_fd;                     /* bound; listens by the time that the team says accept */
 };
 
 enum driver_exit { DRIVER_DONE, DRIVER_FAILED, DRIVER_NO_URING };
 
-/* Recovers and serves until SIGTERM or SIGINT, in the calling thread. */
+/* Recovers and serves until the team says stop, in the calling thread. Tells the team when it
+ * serves, but not that it has ended: its caller's thread does that. */
 enum driver_exit driver_run(const struct driver_options *options);
 
 #endif

@@ -1,13 +1,14 @@
 /* folder.c: the data folder's identity, lock, alignment and list of files.
  *
  * Making it: folders, then DIR/node under a temporary name, synced, renamed, DIR synced, its parent
- * synced: the folder is a node's when DIR/node is there, and not before. Opening: DIR, the lock,
- * the identity, a probe file in the shard's folder for O_DIRECT and its alignment, the list.
+ * synced: the folder is a node's when DIR/node is there, and not before. Opening: DIR, the
+ * identity, the lock; then for each shard its folder, a probe file for O_DIRECT and its alignment,
+ * the list.
  *
  * DIR/node, text, lines in this order, each ended by "\n":
  *     kho-node 1                   format version
  *     incarnation <32 hex digits>  random, of this folder alone; not zero
- *     shards <n>                   1 to 65,536
+ *     shards <n>                   1 to 256
  *     segment-bytes <n>            32 MiB to 256 MiB, a multiple of 1 MiB
  *     created-ms <n>               since 1970
  *     checksum <16 hex digits>     XXH3-64 of all lines before this one
@@ -30,7 +31,6 @@
 
 #define IDENTITY_NAME "node"
 #define LOCK_NAME     "lock"
-#define SHARD_NAME    "shard-000"
 #define PROBE_NAME    "probe.new"
 #define MIB           ((uint64_t)1 << 20)
 
@@ -75,6 +75,12 @@ void folder_id_text(const struct kho_id *id, char ret[33])
 {
     for (size_t i = 0; i < sizeof id->bytes; i++)
         snprintf(ret + 2 * i, 3, "%02x", id->bytes[i]);
+}
+
+static void shard_name(uint32_t shard, char ret[16])
+{
+    KHO_ASSERT(shard < FOLDER_SHARDS_MAX);
+    snprintf(ret, 16, "shard-%03u", shard);
 }
 
 /* --- Identity --------------------------------------------------------------------------------- */
@@ -142,7 +148,7 @@ static const char *identity_parse(const char *text, struct identity *ret_identit
     identity_format(&identity, again);
     if (strcmp(again, text) != 0)
         return "it is damaged: its checksum differs";
-    if (kho_id_is_zero(&identity.incarnation) || shards == 0 || shards > 65536 ||
+    if (kho_id_is_zero(&identity.incarnation) || shards == 0 || shards > FOLDER_SHARDS_MAX ||
         identity.segment_bytes < 32 * MIB || identity.segment_bytes > 256 * MIB ||
         identity.segment_bytes % MIB != 0)
         return "it names a shard count or a segment size out of range";
@@ -200,28 +206,31 @@ static const struct file_system file_systems[] = {
 };
 
 /* -1: refused, with the reason in `error`. */
-static int system_check(const char *path, int fd, const char **ret_name, char *error)
+static int system_check(const char *path, int fd, const struct file_system **ret_system,
+                        char *error)
 {
+    static const struct file_system other = {0, "another file system", NULL, NULL};
     struct statfs fs;
     if (fstatfs(fd, &fs) != 0) {
         snprintf(error, FOLDER_ERROR_MAX, "%s: %s", path, strerror(errno));
         return -1;
     }
-    *ret_name = "another file system";
+    *ret_system = &other;
     for (size_t i = 0; i < KHO_COUNT_OF(file_systems); i++) {
-        const struct file_system *system = &file_systems[i];
-        if ((uint32_t)fs.f_type != system->magic)
-            continue;
-        *ret_name = system->name;
-        if (system->warning != NULL)
-            journal_write(EVENT_WARNING, "%s lies on %s: %s", path, system->name, system->warning);
-        if (system->refusal != NULL) {
-            snprintf(error, FOLDER_ERROR_MAX, "%s lies on %s: %s", path, system->name,
-                     system->refusal);
-            return -1;
-        }
+        if ((uint32_t)fs.f_type == file_systems[i].magic)
+            *ret_system = &file_systems[i];
     }
-    return 0;
+    if ((*ret_system)->refusal == NULL)
+        return 0;
+    snprintf(error, FOLDER_ERROR_MAX, "%s lies on %s: %s", path, (*ret_system)->name,
+             (*ret_system)->refusal);
+    return -1;
+}
+
+static void system_warn(const char *path, const struct file_system *system)
+{
+    if (system->warning != NULL)
+        journal_write(EVENT_WARNING, "%s lies on %s: %s", path, system->name, system->warning);
 }
 
 /* Reads stx_dio_mem_align and stx_dio_offset_align: 32-bit fields at 0x98 and 0x9C of struct statx
@@ -244,32 +253,32 @@ static uint32_t alignment_of(int fd)
 }
 
 /* What a file in the shard's folder can do; says EROFS and EACCES before anything depends on it. */
-static int folder_probe(const char *path, struct folder *folder, char *error)
+static int folder_probe(const char *path, struct shard_folder *shard, char *error)
 {
     const int flags = O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC;
-    unlinkat(folder->shard_fd, PROBE_NAME, 0);
-    int fd = openat(folder->shard_fd, PROBE_NAME, flags | O_DIRECT, 0600);
-    folder->direct = fd >= 0;
+    unlinkat(shard->fd, PROBE_NAME, 0);
+    int fd = openat(shard->fd, PROBE_NAME, flags | O_DIRECT, 0600);
+    shard->direct = fd >= 0;
     if (fd < 0 && errno == EINVAL) {
-        unlinkat(folder->shard_fd, PROBE_NAME, 0); /* some leave it behind */
-        fd = openat(folder->shard_fd, PROBE_NAME, flags, 0600);
+        unlinkat(shard->fd, PROBE_NAME, 0); /* some leave it behind */
+        fd = openat(shard->fd, PROBE_NAME, flags, 0600);
         if (fd >= 0)
             journal_write(EVENT_WARNING,
-                          "%s lies on %s, which takes no O_DIRECT: writes go through the page "
+                          "%s/%s lies on %s, which takes no O_DIRECT: writes go through the page "
                           "cache, still synced before each acknowledgement, but slower",
-                          path, folder->system);
+                          path, shard->name, shard->system);
     }
     if (fd < 0) {
         snprintf(error, FOLDER_ERROR_MAX, "%s/%s: no file can be made there: %s%s", path,
-                 SHARD_NAME, strerror(errno),
+                 shard->name, strerror(errno),
                  errno == EROFS    ? "; mount it writable"
                  : errno == EACCES ? "; give the folder to the user that runs kho-node"
                                    : "");
         return -1;
     }
-    folder->alignment = alignment_of(fd);
+    shard->alignment = alignment_of(fd);
     close(fd);
-    unlinkat(folder->shard_fd, PROBE_NAME, 0);
+    unlinkat(shard->fd, PROBE_NAME, 0);
     return 0;
 }
 
@@ -323,8 +332,8 @@ static int identity_write(int folder_fd, const struct identity *identity)
 static int folder_fill(int fd, const struct identity *identity)
 {
     for (uint32_t shard = 0; shard < identity->shard_count; shard++) {
-        char name[32];
-        snprintf(name, sizeof name, "shard-%03u", shard);
+        char name[16];
+        shard_name(shard, name);
         if (mkdirat(fd, name, 0700) != 0)
             return -errno;
         int shard_fd = openat(fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -350,7 +359,7 @@ static int folder_fill(int fd, const struct identity *identity)
 
 int folder_init(const char *path, const struct identity *identity, char *error)
 {
-    const char *system;
+    const struct file_system *system;
     if (mkdir(path, 0700) != 0 && errno != EEXIST) {
         snprintf(error, FOLDER_ERROR_MAX, "%s: %s%s", path, strerror(errno),
                  errno == ENOENT ? "; make the folder above it first" : "");
@@ -371,6 +380,7 @@ int folder_init(const char *path, const struct identity *identity, char *error)
     }
     if (!folder_empty(path, fd, error) || system_check(path, fd, &system, error) != 0)
         goto out;
+    system_warn(path, system);
     if (fchmod(fd, 0700) != 0) {
         snprintf(error, FOLDER_ERROR_MAX, "%s: its mode can't be set to 0700: %s", path,
                  strerror(errno));
@@ -427,25 +437,25 @@ static int folder_lock(const char *path, struct folder *folder, char *error)
     return 0;
 }
 
-static int file_add(const char *path, struct folder *folder, const char *text, char *error)
+static int file_add(const char *path, struct shard_folder *shard, const char *text, char *error)
 {
     struct file_name name;
     struct stat st;
     if (!folder_file_parse(text, &name)) {
         journal_write(EVENT_WARNING, "%s/%s/%s is no file of kho's and is left alone", path,
-                      SHARD_NAME, text);
+                      shard->name, text);
         return 0;
     }
     struct file_found *files =
-        realloc(folder->files, (folder->file_count + 1) * sizeof *folder->files);
-    if (files == NULL || fstatat(folder->shard_fd, text, &st, AT_SYMLINK_NOFOLLOW) != 0) {
-        snprintf(error, FOLDER_ERROR_MAX, "%s/%s/%s: %s", path, SHARD_NAME, text, strerror(errno));
+        realloc(shard->files, (shard->file_count + 1) * sizeof *shard->files);
+    if (files == NULL || fstatat(shard->fd, text, &st, AT_SYMLINK_NOFOLLOW) != 0) {
+        snprintf(error, FOLDER_ERROR_MAX, "%s/%s/%s: %s", path, shard->name, text, strerror(errno));
         if (files != NULL)
-            folder->files = files;
+            shard->files = files;
         return -1;
     }
-    files[folder->file_count++] = (struct file_found){.name = name, .size = (uint64_t)st.st_size};
-    folder->files = files;
+    files[shard->file_count++] = (struct file_found){.name = name, .size = (uint64_t)st.st_size};
+    shard->files = files;
     return 0;
 }
 
@@ -461,56 +471,77 @@ static int file_compare(const void *a, const void *b)
     return (int)x->temporary - (int)y->temporary;
 }
 
-static int folder_list(const char *path, struct folder *folder, char *error)
+static int folder_list(const char *path, struct shard_folder *shard, char *error)
 {
-    int listed = openat(folder->shard_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int listed = openat(shard->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     DIR *dir = listed < 0 ? NULL : fdopendir(listed);
     struct dirent *entry;
     int result = 0;
     if (dir == NULL) {
-        snprintf(error, FOLDER_ERROR_MAX, "%s/%s: %s", path, SHARD_NAME, strerror(errno));
+        snprintf(error, FOLDER_ERROR_MAX, "%s/%s: %s", path, shard->name, strerror(errno));
         if (listed >= 0)
             close(listed);
         return -1;
     }
     while (result == 0 && (errno = 0, entry = readdir(dir)) != NULL) {
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0)
-            result = file_add(path, folder, entry->d_name, error);
+            result = file_add(path, shard, entry->d_name, error);
     }
     /* A listing that ends early would make recovery believe in a shorter log. */
     if (result == 0 && errno != 0) {
-        snprintf(error, FOLDER_ERROR_MAX, "%s/%s: its files can't be listed: %s", path, SHARD_NAME,
+        snprintf(error, FOLDER_ERROR_MAX, "%s/%s: its files can't be listed: %s", path, shard->name,
                  strerror(errno));
         result = -1;
     }
     closedir(dir);
-    if (folder->file_count > 0)
-        qsort(folder->files, folder->file_count, sizeof *folder->files, file_compare);
+    if (shard->file_count > 0)
+        qsort(shard->files, shard->file_count, sizeof *shard->files, file_compare);
     return result;
 }
 
-static int shard_folder_open(const char *path, struct folder *folder, char *error)
+static int shard_open(const char *path, struct folder *folder, uint32_t number, char *error)
 {
-    if (folder->identity.shard_count != 1) {
+    struct shard_folder *shard = &folder->shards[number];
+    const struct file_system *system;
+    shard_name(number, shard->name);
+    shard->fd = openat(folder->fd, shard->name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (shard->fd < 0) {
         snprintf(error, FOLDER_ERROR_MAX,
-                 "%s was made with %u shards; this version serves folders of one shard", path,
-                 folder->identity.shard_count);
+                 "%s/%s: %s. The shard's records are not there: mount its disk, or make the folder "
+                 "anew and let it in with 'kho node readmit'",
+                 path, shard->name, strerror(errno));
         return -1;
     }
-    folder->shard_fd =
-        openat(folder->fd, SHARD_NAME, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
-    if (folder->shard_fd >= 0)
-        return 0;
-    snprintf(error, FOLDER_ERROR_MAX,
-             "%s/%s: %s. The shard's records are not there: mount its disk, or make the folder "
-             "anew and let it in with 'kho node readmit'",
-             path, SHARD_NAME, strerror(errno));
-    return -1;
+    if (system_check(path, shard->fd, &system, error) != 0)
+        return -1;
+    shard->system = system->name;
+    if (number == 0 || strcmp(folder->shards[0].system, system->name) != 0)
+        system_warn(path, system);
+    if (folder_probe(path, shard, error) != 0)
+        return -1;
+    return folder_list(path, shard, error);
+}
+
+static int shards_open(const char *path, struct folder *folder, char *error)
+{
+    uint32_t count = folder->identity.shard_count;
+    folder->shards = calloc(count, sizeof *folder->shards);
+    if (folder->shards == NULL) {
+        snprintf(error, FOLDER_ERROR_MAX, "%s: %s", path, strerror(ENOMEM));
+        return -1;
+    }
+    for (uint32_t i = 0; i < count; i++)
+        folder->shards[i].fd = -1;
+    for (uint32_t i = 0; i < count; i++) {
+        if (shard_open(path, folder, i, error) != 0)
+            return -1;
+    }
+    return 0;
 }
 
 int folder_open(const char *path, struct folder *ret_folder, char *error)
 {
-    struct folder folder = {.lock_fd = -1, .shard_fd = -1};
+    struct folder folder = {.lock_fd = -1};
     folder.fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (folder.fd < 0) {
         snprintf(error, FOLDER_ERROR_MAX, "%s: %s%s", path, strerror(errno),
@@ -518,9 +549,7 @@ int folder_open(const char *path, struct folder *ret_folder, char *error)
         return -1;
     }
     if (identity_read(path, folder.fd, &folder.identity, error) != 0 ||
-        system_check(path, folder.fd, &folder.system, error) != 0 ||
-        folder_lock(path, &folder, error) != 0 || shard_folder_open(path, &folder, error) != 0 ||
-        folder_probe(path, &folder, error) != 0 || folder_list(path, &folder, error) != 0) {
+        folder_lock(path, &folder, error) != 0 || shards_open(path, &folder, error) != 0) {
         folder_close(&folder);
         return -1;
     }
@@ -530,13 +559,16 @@ int folder_open(const char *path, struct folder *ret_folder, char *error)
 
 void folder_close(struct folder *folder)
 {
-    if (folder->shard_fd >= 0)
-        close(folder->shard_fd);
+    for (uint32_t i = 0; folder->shards != NULL && i < folder->identity.shard_count; i++) {
+        if (folder->shards[i].fd >= 0)
+            close(folder->shards[i].fd);
+        free(folder->shards[i].files);
+    }
+    free(folder->shards);
     /* The pid stays in the file: who reads it has found the lock free. */
     if (folder->lock_fd >= 0)
         close(folder->lock_fd);
     if (folder->fd >= 0)
         close(folder->fd);
-    free(folder->files);
-    *folder = (struct folder){.fd = -1, .lock_fd = -1, .shard_fd = -1};
+    *folder = (struct folder){.fd = -1, .lock_fd = -1};
 }

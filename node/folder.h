@@ -1,14 +1,14 @@
-/* folder.h: a node's data folder: its identity, its lock, its files.
+/* folder.h: a node's data folder: its identity, its lock, a folder of files for each shard.
  *
  *     DIR/node              identity, written once (format: folder.c)
  *     DIR/lock              flock()ed while a process serves the folder; holds its pid
- *     DIR/shard-000/        segment-<id>, manifest, map, and their temporaries with ".new" */
+ *     DIR/shard-000/ …      segment-<id>, manifest, map, and their temporaries with ".new" */
 #ifndef KHO_NODE_FOLDER_H
 #define KHO_NODE_FOLDER_H
 
 #include "op.h"
 
-enum { FOLDER_ERROR_MAX = 1024, FOLDER_NAME_MAX = 40 };
+enum { FOLDER_ERROR_MAX = 1024, FOLDER_NAME_MAX = 40, FOLDER_SHARDS_MAX = 256 };
 
 struct identity {
     struct kho_id incarnation;
@@ -17,23 +17,29 @@ struct identity {
     uint64_t created_ms;
 };
 
-struct folder {
-    int fd;       /* DIR */
-    int lock_fd;  /* DIR/lock */
-    int shard_fd; /* DIR/shard-000 */
-    struct identity identity;
-    uint32_t alignment; /* of direct I/O in shard-000 */
+/* A shard's own folder. It may be a mount point: each is looked at by itself. */
+struct shard_folder {
+    char name[16]; /* "shard-000" */
+    int fd;
+    uint32_t alignment; /* of direct I/O */
     bool direct;        /* the file system takes O_DIRECT */
     const char *system; /* the file system's name, for the log */
     struct file_found *files;
     size_t file_count;
 };
 
+struct folder {
+    int fd;      /* DIR */
+    int lock_fd; /* DIR/lock */
+    struct identity identity;
+    struct shard_folder *shards; /* identity.shard_count */
+};
+
 /* Makes a data folder: 0, or -1 with the cause and the remedy in `error`. On failure what was made
  * is left: the next attempt names it. */
 int folder_init(const char *path, const struct identity *identity, char *error);
-/* Opens, locks and checks a data folder, finds the alignment and lists the files; -1 as above.
- * Warnings go to the journal. */
+/* Opens, locks and checks a data folder, finds the alignment of each shard's and lists its files;
+ * -1 as above. Warnings go to the journal. */
 int folder_open(const char *path, struct folder *ret_folder, char *error);
 void folder_close(struct folder *folder);
 /* The file's name in the shard's folder, of at most FOLDER_NAME_MAX bytes with its NUL. */

@@ -36,7 +36,8 @@ int init_run(const struct options *options)
                incarnation, identity.shard_count, (unsigned long long)identity.segment_bytes,
                (unsigned long long)identity.created_ms);
     else
-        printf("%s: incarnation %s, %u shard, segments of %s\nstart it: kho-node run %s\n",
-               options->data, incarnation, identity.shard_count, size, options->data);
+        printf("%s: incarnation %s, %u shard%s, segments of %s\nstart it: kho-node run %s\n",
+               options->data, incarnation, identity.shard_count,
+               identity.shard_count == 1 ? "" : "s", size, options->data);
     return fflush(stdout) == 0 ? 0 : 1;
 }

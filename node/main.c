@@ -1,7 +1,7 @@
-/* main.c: the program kho-node: its commands, and what `run` sets up before the shard's loop.
+/* main.c: the program kho-node: its commands, and what `run` sets up before the shards' loops.
  *
  * `run`: options, limits, the listening socket, the data folder (locked), random identities, then
- * driver_run() until a signal. The listening socket comes first, since it changes nothing. Exit
+ * shards_run() until a signal. The listening socket comes first, since it changes nothing. Exit
  * codes stand in the help below. */
 #include <errno.h>
 #include <signal.h>
@@ -9,12 +9,12 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
-#include "driver.h"
 #include "folder.h"
 #include "init.h"
 #include "journal.h"
 #include "listen.h"
 #include "options.h"
+#include "shards.h"
 
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_NO_URING = 3 };
 
@@ -31,7 +31,9 @@ static const char help_text[] =
     "  Makes the data folder DIR (mode 0700) with a new random incarnation. DIR must not exist or\n"
     "  must be empty: records are never overwritten.\n"
     "  --segment-size SIZE  of a segment file, 32M to 256M, a multiple of 1M (256M)\n"
-    "  --shards N           shards of the folder, fixed from then on; this version serves 1 (1)\n"
+    "  --shards N           shards of the folder, 1 to 256, fixed from then on: each is a thread "
+    "with\n"
+    "                       a log of its own, so one for each core that the node may use (1)\n"
     "  --json               prints what was made as one JSON object\n"
     "\n"
     "RUN\n"
@@ -42,11 +44,14 @@ static const char help_text[] =
     "                       (127.0.0.1:7700)\n"
     "  --insecure           allows an address beyond loopback though there is no TLS: whoever\n"
     "                       reaches it can read and write all records\n"
-    "  --memory SIZE        bound on the node's memory: index, cache and buffers, with 256K for\n"
-    "                       each of --connections; at it new keys are refused as full. At least\n"
-    "                       64M beyond what the connections take (1G)\n"
-    "  --connections N      clients served at once, 1 to 16384 (256); near it, those that ask\n"
-    "                       nothing for 5 s make room for others\n"
+    "  --shards N           refuse to serve a folder of another number of shards\n"
+    "  --memory SIZE        bound on the node's memory: index, cache and buffers, divided among "
+    "its\n"
+    "                       shards, with 256K a shard for each of --connections; at it new keys\n"
+    "                       are refused as full. At least 64M a shard beyond that (1G)\n"
+    "  --connections N      clients served at once, each by all shards, 1 to 16384 (256); near "
+    "it,\n"
+    "                       those that ask nothing for 5 s make room for others\n"
     "  --reserve SIZE       free disk below which user writes are refused (deletes and repair\n"
     "                       below half of it)\n"
     "  --idle-mark-ms N     after so long without a write the log's end is marked, 1 to 60000\n"
@@ -101,40 +106,34 @@ static void limits_raise(uint64_t connections)
                       (unsigned long long)limit.rlim_max, (unsigned long long)want);
 }
 
-static bool random_draw(struct shard_options *shard)
-{
-    return getrandom(shard->boot.bytes, sizeof shard->boot.bytes, 0) ==
-               (ssize_t)sizeof shard->boot.bytes &&
-           getrandom(&shard->seed, sizeof shard->seed, 0) == (ssize_t)sizeof shard->seed;
-}
-
 static int folder_serve(const struct options *options, const struct folder *folder, int listen_fd,
                         const char *address)
 {
     char incarnation[33], memory[32], serving[OPTIONS_PATH_MAX + 128];
-    struct driver_options driver = {
+    struct shards_options shards = {
         .folder = folder, .listen_fd = listen_fd, .address = address, .serving = serving};
-    struct shard_options *shard = &driver.shard;
+    struct shard_options *shard = &shards.shard;
+    uint32_t count = folder->identity.shard_count;
     shard_options_init(shard);
-    shard->shard = 0;
-    shard->shard_count = folder->identity.shard_count;
     shard->incarnation = folder->identity.incarnation;
     shard->segment_bytes = folder->identity.segment_bytes;
-    shard->alignment = folder->alignment;
     shard->connections_max = (uint32_t)options->connections;
-    shard->memory_max = options->memory_bytes - options->connections * OPTIONS_CONNECTION_BYTES;
+    shard->memory_max = options->memory_bytes / count - options_connections_bytes(options);
     shard->commits_max = (uint32_t)options->commits;
     shard->idle_mark_ms = (uint32_t)options->idle_mark_ms;
     shard->reserve_bytes = options->reserve_bytes;
-    if (!random_draw(shard)) {
+    shard->compact_rate /= count; /* they share the disk */
+    if (getrandom(shard->boot.bytes, sizeof shard->boot.bytes, 0) !=
+        (ssize_t)sizeof shard->boot.bytes) {
         journal_write(EVENT_ERROR, "no random bytes: %s", strerror(errno));
         return EXIT_FAILED;
     }
     folder_id_text(&folder->identity.incarnation, incarnation);
     options_size_text(options->memory_bytes, memory, sizeof memory);
+    limits_raise(options->connections * count);
     snprintf(serving, sizeof serving, "folder %s, incarnation %s, memory %s", options->data,
              incarnation, memory);
-    switch (driver_run(&driver)) {
+    switch (shards_run(&shards)) {
     case DRIVER_DONE:
         return EXIT_DONE;
     case DRIVER_NO_URING:
@@ -156,7 +155,6 @@ static int run(int argc, char **argv)
         return help_print();
     journal_open((enum event_level)options.log_level);
     signal(SIGPIPE, SIG_IGN);
-    limits_raise(options.connections);
     int listen_fd = listen_bind(options.listen, options.insecure != 0, address, sizeof address,
                                 error, sizeof error);
     if (listen_fd < 0) {
@@ -166,6 +164,10 @@ static int run(int argc, char **argv)
     int result = EXIT_FAILED;
     if (folder_open(options.data, &folder, error) != 0) {
         journal_write(EVENT_ERROR, "%s", error);
+    } else if (options_shards_check(&options, folder.identity.shard_count, error) != 0) {
+        journal_write(EVENT_ERROR, "%s", error);
+        folder_close(&folder);
+        result = EXIT_USAGE;
     } else {
         result = folder_serve(&options, &folder, listen_fd, address);
         folder_close(&folder);

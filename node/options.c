@@ -14,6 +14,7 @@
 #include <getopt.h>
 #include <ini.h>
 
+#include "folder.h"
 #include "listen.h"
 #include "op.h"
 #include "shard.h"
@@ -28,15 +29,18 @@ struct spec {
     uint64_t min, max; /* TEXT: max is the room */
 };
 
-#define MIB        ((uint64_t)1 << 20)
-#define GIB        ((uint64_t)1 << 30)
-#define AT(member) offsetof(struct options, member)
+#define MIB ((uint64_t)1 << 20)
+#define GIB ((uint64_t)1 << 30)
+/* The driver's receive buffer of one connection; they count as part of --memory. */
+#define CONNECTION_BYTES ((uint64_t)256 << 10)
+#define AT(member)       offsetof(struct options, member)
 
 static const struct spec run_specs[] = {
     {"data", KIND_TEXT, true, AT(data), 1, OPTIONS_PATH_MAX},
     {"config", KIND_TEXT, false, AT(config), 1, OPTIONS_PATH_MAX},
     {"listen", KIND_TEXT, true, AT(listen), 1, 256},
     {"insecure", KIND_SWITCH, true, AT(insecure), 0, 1},
+    {"shards", KIND_NUMBER, true, AT(shards), 1, FOLDER_SHARDS_MAX},
     {"memory", KIND_SIZE, true, AT(memory_bytes), 64 * MIB, 16384 * GIB},
     {"connections", KIND_NUMBER, true, AT(connections), 1, 16384},
     {"reserve", KIND_SIZE, true, AT(reserve_bytes), 0, 16384 * GIB},
@@ -48,7 +52,7 @@ static const struct spec run_specs[] = {
 
 static const struct spec init_specs[] = {
     {"data", KIND_TEXT, false, AT(data), 1, OPTIONS_PATH_MAX},
-    {"shards", KIND_NUMBER, false, AT(shards), 1, 65536},
+    {"shards", KIND_NUMBER, false, AT(shards), 1, FOLDER_SHARDS_MAX},
     {"segment-size", KIND_SIZE, false, AT(segment_bytes), 32 * MIB, 256 * MIB},
     {"json", KIND_SWITCH, false, AT(json), 0, 1},
     {"help", KIND_SWITCH, false, AT(help), 0, 1},
@@ -301,10 +305,42 @@ static bool file_read(struct reader *reader)
     return false;
 }
 
-/* What spans options. The shard's part of the memory is what the receive buffers leave. */
+uint64_t options_connections_bytes(const struct options *options)
+{
+    return options->connections * CONNECTION_BYTES;
+}
+
+/* A shard's part of the memory is what the receive buffers leave of its share. */
+int options_shards_check(const struct options *options, uint32_t shards, char *error)
+{
+    char least[32], memory[32];
+    if (options->shards != 0 && options->shards != shards) {
+        snprintf(
+            error, OPTIONS_ERROR_MAX,
+            "--shards %llu: %.700s was made with %u, and that is fixed: leave --shards out, or "
+            "make a new folder with kho-node init --shards %llu and let it in with "
+            "'kho node readmit'",
+            (unsigned long long)options->shards, options->data, shards,
+            (unsigned long long)options->shards);
+        return -1;
+    }
+    uint64_t need = shards * (64 * MIB + options_connections_bytes(options));
+    if (options->memory_bytes >= need)
+        return 0;
+    options_size_text(kho_round_up(need, MIB), least, sizeof least);
+    options_size_text(options->memory_bytes, memory, sizeof memory);
+    snprintf(error, OPTIONS_ERROR_MAX,
+             "--memory %s is too little with --connections %llu (256K each) and %u shard%s (64M "
+             "each): at least %s",
+             memory, (unsigned long long)options->connections, shards, shards == 1 ? "" : "s",
+             least);
+    return -1;
+}
+
+/* What spans options. */
 static bool run_check(struct options *options, char *error)
 {
-    char host[256], port[8], least[32], memory[32];
+    char host[256], port[8];
     if (options->data[0] == '\0') {
         snprintf(error, OPTIONS_ERROR_MAX,
                  "no data folder: name it (kho-node run DIR), or set data in the file");
@@ -316,16 +352,7 @@ static bool run_check(struct options *options, char *error)
                  options->listen);
         return false;
     }
-    uint64_t need = 64 * MIB + options->connections * OPTIONS_CONNECTION_BYTES;
-    if (options->memory_bytes < need) {
-        options_size_text(kho_round_up(need, MIB), least, sizeof least);
-        options_size_text(options->memory_bytes, memory, sizeof memory);
-        snprintf(error, OPTIONS_ERROR_MAX,
-                 "--memory %s is too little with --connections %llu (256K each): at least %s",
-                 memory, (unsigned long long)options->connections, least);
-        return false;
-    }
-    return true;
+    return options_shards_check(options, (uint32_t)kho_max(options->shards, 1), error) == 0;
 }
 
 int options_read_run(int argc, char **argv, struct options *ret_options, char *error)
@@ -370,13 +397,6 @@ int options_read_init(int argc, char **argv, struct options *ret_options, char *
         snprintf(error, OPTIONS_ERROR_MAX,
                  "--segment-size: \"%llu\" is not a multiple of 1M, from 32M to 256M",
                  (unsigned long long)options.segment_bytes);
-        return -1;
-    }
-    if (!options.help && options.shards != 1) {
-        snprintf(error, OPTIONS_ERROR_MAX,
-                 "--shards %llu: this version serves one shard a node; give --shards 1 or leave "
-                 "it out (run more nodes for more cores)",
-                 (unsigned long long)options.shards);
         return -1;
     }
     *ret_options = options;

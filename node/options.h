@@ -9,9 +9,6 @@
 
 enum { OPTIONS_PATH_MAX = 4096, OPTIONS_ERROR_MAX = 1024 };
 
-/* The driver's receive buffer of one connection; they count as part of --memory. */
-#define OPTIONS_CONNECTION_BYTES ((uint64_t)256 << 10)
-
 struct options {
     char data[OPTIONS_PATH_MAX];
     /* run */
@@ -25,10 +22,10 @@ struct options {
     uint64_t commits;
     uint64_t log_level; /* enum event_level */
     /* init */
-    uint64_t shards;
     uint64_t segment_bytes;
     uint64_t json;
     /* either */
+    uint64_t shards; /* run: what the folder is expected to have, 0: whatever it has */
     uint64_t help;
 };
 
@@ -36,6 +33,13 @@ struct options {
  * else has been checked. */
 int options_read_run(int argc, char **argv, struct options *ret_options, char *error);
 int options_read_init(int argc, char **argv, struct options *ret_options, char *error);
+
+/* Whether the options suit a folder of so many shards: -1, with the reason in `error`, when another
+ * number is expected or `memory_bytes` is too little for so many. */
+int options_shards_check(const struct options *options, uint32_t shards, char *error);
+/* What the receive buffers of one shard take of `memory_bytes`: a client has a connection to each.
+ */
+uint64_t options_connections_bytes(const struct options *options);
 
 /* "1G", "64M", "500K", "1234": bytes, as people write sizes. False: not a size. */
 bool options_size(const char *text, uint64_t *ret_bytes);

@@ -1,24 +1,20 @@
-/* peers.c: sockets of the shard, from accept to close.
+/* peers.c: the connections of the shard, from HELLO to close.
  *
- * A socket that was accepted is a *greeting* until its 64 bytes of HELLO are there: exactly these
- * are received, so that the rest is the shard's. Then it becomes a *peer* with a connection number
- * and a receive buffer of 256 KiB. A peer receives while the core wants it (OP_RECEIVE): one
- * request at a time, whose bytes are lent to the shard and which is then started again. Bytes that
- * arrive after a stop are held, at most one buffer, until the next start. OP_CLOSE shuts the socket
- * down, which ends what is under way on it, and ends itself last; the number is free again only
- * after the shard has been told.
+ * A socket that said HELLO becomes a *peer* with a connection number and a receive buffer of
+ * 256 KiB. A peer receives while the core wants it (OP_RECEIVE): one request at a time, whose bytes
+ * are lent to the shard and which is then started again. Bytes that arrive after a stop are held,
+ * at most one buffer, until the next start. OP_CLOSE shuts the socket down, which ends what is
+ * under way on it, and ends itself last; the number is free again only after the shard has been
+ * told.
  *
- * What strangers can cost is bounded: GREETINGS_MAX sockets without a HELLO, each for ten seconds,
- * where a new one drives out the oldest, so that those who keep silent can't keep the others out;
- * `connections_max` peers; a log line about refusals every ten seconds. A HELLO that can be
- * answered is refused with its reason; random bytes are not worth one. */
+ * What strangers can cost is bounded: `connections_max` peers, a log line about refusals every ten
+ * seconds. */
 #include "peers.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -26,25 +22,7 @@
 
 #define SECOND_NS ((uint64_t)1000000000)
 
-enum {
-    BUFFER_BYTES = KHO_FRAME_MAX,
-    GREETINGS_MAX = 128,
-    GREETINGS_ROOM = 2 * GREETINGS_MAX, /* with those that are being closed */
-    GREETING_SECONDS = 10,
-    REFUSALS_SECONDS = 10,
-    RETRIES_MAX = 16
-};
-
-struct greeting {
-    struct task task;
-    struct peers *peers;
-    struct queue link; /* free, or greeting in order of age, or dropped */
-    int fd;
-    uint64_t deadline_ns;
-    uint32_t got;
-    bool dropped;
-    uint8_t hello[KHO_HELLO_CLIENT_SIZE];
-};
+enum { BUFFER_BYTES = KHO_FRAME_MAX, REFUSALS_SECONDS = 10, RETRIES_MAX = 16 };
 
 struct peer {
     struct task task; /* the receive under way */
@@ -76,34 +54,25 @@ struct peers {
     struct shard *shard;
     struct queue *done;
     struct kho_now now;
-    int listen_fd;
-    struct task accept;
-    bool accepting;           /* the accept request is under way */
-    bool stopped;             /* no more accepting */
-    uint64_t accept_again_ns; /* after a failed accept; UINT64_MAX: not waiting */
+    bool stopped; /* takes none any more */
     struct peer *table;
     uint32_t connections_max;
     uint32_t open;
     struct queue free;   /* of struct peer.link */
     struct queue closed; /* their OP_CLOSE is in `done` and not yet with the shard */
     struct queue ready;
-    struct greeting greetings[GREETINGS_ROOM];
-    struct queue greeting_free, greeting_queue, greeting_dropped;
-    uint32_t greeting_count;
     struct queue send_pool;
     uint64_t refused;        /* since the last line about it */
     uint64_t refused_log_ns; /* when the next may be written */
 };
 
-static void accept_ended(struct task *task, int result);
-static void greeting_ended(struct task *task, int result);
 static void receive_ended(struct task *task, int result);
 static void send_ended(struct task *task, int result);
 
 /* --- Life ------------------------------------------------------------------------------------- */
 
-struct peers *peers_create(struct uring *uring, struct shard *shard, int listen_fd,
-                           uint32_t connections_max, struct queue *done)
+struct peers *peers_create(struct uring *uring, struct shard *shard, uint32_t connections_max,
+                           struct queue *done)
 {
     struct peers *peers = calloc(1, sizeof *peers);
     if (peers == NULL)
@@ -116,25 +85,14 @@ struct peers *peers_create(struct uring *uring, struct shard *shard, int listen_
     peers->uring = uring;
     peers->shard = shard;
     peers->done = done;
-    peers->listen_fd = listen_fd;
     peers->connections_max = connections_max;
-    peers->accept.ended = accept_ended;
-    peers->accept_again_ns = UINT64_MAX;
-    struct queue *heads[] = {
-        &peers->free,           &peers->closed,    &peers->ready,           &peers->greeting_free,
-        &peers->greeting_queue, &peers->send_pool, &peers->greeting_dropped};
+    struct queue *heads[] = {&peers->free, &peers->closed, &peers->ready, &peers->send_pool};
     for (size_t i = 0; i < KHO_COUNT_OF(heads); i++)
         queue_init(heads[i]);
     for (uint32_t i = 0; i < connections_max; i++) {
         peers->table[i] = (struct peer){
             .task = {.ended = receive_ended}, .peers = peers, .conn = (int32_t)i, .fd = -1};
         queue_push(&peers->free, &peers->table[i].link);
-    }
-    for (uint32_t i = 0; i < GREETINGS_ROOM; i++) {
-        peers->greetings[i].task.ended = greeting_ended;
-        peers->greetings[i].peers = peers;
-        peers->greetings[i].fd = -1;
-        queue_push(&peers->greeting_free, &peers->greetings[i].link);
     }
     return peers;
 }
@@ -147,10 +105,6 @@ void peers_destroy(struct peers *peers)
         if (peers->table[i].fd >= 0)
             close(peers->table[i].fd);
         free(peers->table[i].buffer);
-    }
-    for (uint32_t i = 0; i < GREETINGS_ROOM; i++) {
-        if (peers->greetings[i].fd >= 0)
-            close(peers->greetings[i].fd);
     }
     struct queue *link;
     while ((link = queue_pop(&peers->send_pool)) != NULL)
@@ -166,13 +120,12 @@ void peers_turn(struct peers *peers, struct kho_now now)
 
 bool peers_idle(const struct peers *peers)
 {
-    return !peers->accepting && peers->open == 0 && peers->greeting_count == 0 &&
-           queue_empty(&peers->greeting_dropped);
+    return peers->open == 0;
 }
 
-/* --- Refusing --------------------------------------------------------------------------------- */
+/* --- Taking and refusing ---------------------------------------------------------------------- */
 
-static void refused(struct peers *peers, int fd, const char *why)
+void peers_refused(struct peers *peers, int fd, const char *why)
 {
     struct sockaddr_storage address;
     socklen_t len = sizeof address;
@@ -191,8 +144,7 @@ static void refused(struct peers *peers, int fd, const char *why)
     peers->refused_log_ns = peers->now.mono_ns + REFUSALS_SECONDS * SECOND_NS;
 }
 
-/* A fresh socket has room for 128 bytes: no need to wait for the send. */
-static void hello_refuse(struct peers *peers, int fd, int status)
+static void refuse(struct peers *peers, int fd, int status, const char *why)
 {
     struct wire_hello_node hello;
     uint8_t bytes[KHO_HELLO_NODE_SIZE];
@@ -200,188 +152,49 @@ static void hello_refuse(struct peers *peers, int fd, int status)
     hello.protocol = KHO_PROTOCOL;
     hello.status = status;
     wire_hello_node_encode(&hello, bytes);
+    /* A fresh socket has room for 128 bytes: no need to wait for the send. */
     ssize_t sent = send(fd, bytes, sizeof bytes, MSG_DONTWAIT | MSG_NOSIGNAL);
     (void)sent; /* who is gone needs no reason */
+    peers_refused(peers, fd, why);
+    close(fd);
 }
 
-/* --- Accepting and HELLO ---------------------------------------------------------------------- */
-
-static void accept_arm(struct peers *peers)
+void peers_refuse(struct peers *peers, int fd, int status)
 {
-    KHO_ASSERT(!peers->accepting);
-    peers->accept_again_ns = UINT64_MAX;
-    peers->accepting = true;
-    uring_accept(peers->uring, &peers->accept, peers->listen_fd);
+    refuse(peers, fd, status, kho_error_sentence(status));
 }
 
-void peers_accept(struct peers *peers)
+void peers_take(struct peers *peers, int fd, const struct wire_hello_client *hello)
 {
-    if (!peers->stopped)
-        accept_arm(peers);
-}
-
-static void greeting_release(struct greeting *greeting)
-{
-    struct peers *peers = greeting->peers;
-    if (!greeting->dropped)
-        peers->greeting_count--;
-    queue_remove(&greeting->link);
-    queue_push(&peers->greeting_free, &greeting->link);
-    greeting->fd = -1;
-}
-
-/* Its receive ends soon, and the socket is closed then. */
-static void greeting_drop(struct greeting *greeting)
-{
-    KHO_ASSERT(!greeting->dropped);
-    greeting->dropped = true;
-    greeting->peers->greeting_count--;
-    queue_remove(&greeting->link);
-    queue_push(&greeting->peers->greeting_dropped, &greeting->link);
-    shutdown(greeting->fd, SHUT_RDWR);
-}
-
-static struct greeting *greeting_oldest(const struct peers *peers)
-{
-    return KHO_CONTAINER_OF(peers->greeting_queue.next, struct greeting, link);
-}
-
-static void greeting_receive(struct greeting *greeting)
-{
-    uring_receive(greeting->peers->uring, &greeting->task, greeting->fd,
-                  greeting->hello + greeting->got,
-                  (uint32_t)(sizeof greeting->hello - greeting->got));
-}
-
-/* Answers leave at once; a client whose machine vanished is noticed within two minutes, since it
- * holds one of the connections. Where the kernel refuses an option the socket still works. */
-static void socket_tune(int fd)
-{
-    static const struct {
-        int level, name, value;
-    } tunings[] = {
-        {IPPROTO_TCP, TCP_NODELAY, 1},   {SOL_SOCKET, SO_KEEPALIVE, 1},
-        {IPPROTO_TCP, TCP_KEEPIDLE, 60}, {IPPROTO_TCP, TCP_KEEPINTVL, 15},
-        {IPPROTO_TCP, TCP_KEEPCNT, 4},
-    };
-    for (size_t i = 0; i < KHO_COUNT_OF(tunings); i++)
-        setsockopt(fd, tunings[i].level, tunings[i].name, &tunings[i].value,
-                   sizeof tunings[i].value);
-}
-
-static void greeting_begin(struct peers *peers, int fd)
-{
-    socket_tune(fd);
-    if (peers->greeting_count >= GREETINGS_MAX) {
-        refused(peers, greeting_oldest(peers)->fd,
-                "too many connections say no HELLO, and it was the oldest");
-        greeting_drop(greeting_oldest(peers));
+    if (peers->stopped || shard_phase(peers->shard) != SHARD_SERVING) {
+        peers_refuse(peers, fd, KHO_ESTOPPING);
+        return;
     }
-    struct queue *link = queue_pop(&peers->greeting_free);
+    struct queue *link = queue_pop(&peers->free);
     if (link == NULL) {
-        close(fd);
+        refuse(peers, fd, KHO_EBUSY, "all connections are taken; raise --connections");
         return;
     }
-    struct greeting *greeting = KHO_CONTAINER_OF(link, struct greeting, link);
-    greeting->fd = fd;
-    greeting->got = 0;
-    greeting->dropped = false;
-    greeting->deadline_ns = peers->now.mono_ns + GREETING_SECONDS * SECOND_NS;
-    queue_push(&peers->greeting_queue, &greeting->link);
-    peers->greeting_count++;
-    greeting_receive(greeting);
-}
-
-static void accept_ended(struct task *task, int result)
-{
-    struct peers *peers = KHO_CONTAINER_OF(task, struct peers, accept);
-    peers->accepting = false;
-    if (result >= 0) {
-        if (peers->stopped)
-            close(result);
-        else
-            greeting_begin(peers, result);
-    }
-    if (peers->stopped)
-        return;
-    if (result >= 0 || result == -EINTR || result == -ECONNABORTED) {
-        accept_arm(peers);
-        return;
-    }
-    /* EMFILE and its like pass when sockets close; trying at once would only burn the core. */
-    peers->accept_again_ns = peers->now.mono_ns + SECOND_NS / 10;
-    if (peers->now.mono_ns >= peers->refused_log_ns) {
-        peers->refused_log_ns = peers->now.mono_ns + REFUSALS_SECONDS * SECOND_NS;
-        journal_write(EVENT_WARNING, "no connection can be accepted: %s%s", strerror(-result),
-                      result == -EMFILE ? "; raise the limit of open files (LimitNOFILE)" : "");
-    }
-}
-
-/* The HELLO is whole: the socket becomes a peer, or is refused. True: it did, and keeps its fd. */
-static bool greeting_finish(struct greeting *greeting)
-{
-    struct peers *peers = greeting->peers;
-    struct wire_hello_client hello;
-    int code = wire_hello_client_decode(greeting->hello, &hello);
-    if (code == KHO_EMALFORMED && kho_load32(greeting->hello) != KHO_HELLO_MAGIC) {
-        refused(peers, greeting->fd, "its first bytes are no HELLO of kho's");
-        return false;
-    }
-    if (code == 0 && (peers->stopped || shard_phase(peers->shard) != SHARD_SERVING))
-        code = KHO_ESTOPPING;
-    struct queue *link = code == 0 ? queue_pop(&peers->free) : NULL;
-    uint8_t *buffer = link != NULL ? malloc(BUFFER_BYTES) : NULL;
+    uint8_t *buffer = malloc(BUFFER_BYTES);
     if (buffer == NULL) {
-        if (link != NULL)
-            queue_push_front(&peers->free, link);
-        hello_refuse(peers, greeting->fd, code != 0 ? code : KHO_EBUSY);
-        refused(peers, greeting->fd,
-                code != 0      ? kho_error_sentence(code)
-                : link == NULL ? "all connections are taken; raise --connections"
-                               : "there is no memory for its buffer");
-        return false;
+        queue_push_front(&peers->free, link);
+        refuse(peers, fd, KHO_EBUSY, "there is no memory for its buffer");
+        return;
     }
     struct peer *peer = KHO_CONTAINER_OF(link, struct peer, link);
     *peer = (struct peer){.task = {.ended = receive_ended},
                           .peers = peers,
                           .conn = peer->conn,
-                          .fd = greeting->fd,
+                          .fd = fd,
                           .buffer = buffer};
     queue_init(&peer->link);
     peers->open++;
-    shard_accepted(peers->shard, peer->conn, &hello, peers->now);
-    return true;
-}
-
-static void greeting_ended(struct task *task, int result)
-{
-    struct greeting *greeting = KHO_CONTAINER_OF(task, struct greeting, task);
-    bool again = result == -EINTR || result == -EAGAIN;
-    if (!greeting->dropped && (result > 0 || again)) {
-        greeting->got += again ? 0 : (uint32_t)result;
-        if (greeting->got < sizeof greeting->hello) {
-            greeting_receive(greeting); /* until its deadline at most */
-            return;
-        }
-        if (greeting_finish(greeting)) {
-            greeting_release(greeting);
-            return;
-        }
-    }
-    close(greeting->fd);
-    greeting_release(greeting);
+    shard_accepted(peers->shard, peer->conn, hello, peers->now);
 }
 
 void peers_stop(struct peers *peers)
 {
-    if (peers->stopped)
-        return;
     peers->stopped = true;
-    peers->accept_again_ns = UINT64_MAX;
-    /* Ends the accept under way, and refuses who comes from now on. */
-    shutdown(peers->listen_fd, SHUT_RDWR);
-    while (!queue_empty(&peers->greeting_queue))
-        greeting_drop(greeting_oldest(peers));
 }
 
 /* --- Receiving -------------------------------------------------------------------------------- */
@@ -552,21 +365,9 @@ void peers_deliver(struct peers *peers)
         shard_received(peers->shard, peer->conn, peer->buffer, held, peers->now);
         peer_arm(peer);
     }
-    while (!queue_empty(&peers->greeting_queue) &&
-           greeting_oldest(peers)->deadline_ns <= peers->now.mono_ns) {
-        refused(peers, greeting_oldest(peers)->fd, "it sent no whole HELLO within 10 s");
-        greeting_drop(greeting_oldest(peers));
-    }
-    if (peers->accept_again_ns <= peers->now.mono_ns)
-        accept_arm(peers);
 }
 
-uint64_t peers_deadline(const struct peers *peers)
+bool peers_waiting(const struct peers *peers)
 {
-    if (!queue_empty(&peers->ready))
-        return 0;
-    uint64_t first = peers->accept_again_ns;
-    if (!queue_empty(&peers->greeting_queue))
-        first = kho_min(first, greeting_oldest(peers)->deadline_ns);
-    return first;
+    return !queue_empty(&peers->ready);
 }

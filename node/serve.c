@@ -25,11 +25,12 @@ int serve_init(struct serve *serve, const struct shard_options *options, struct 
     memset(serve, 0, sizeof *serve);
     serve->options = options;
     serve->world = world;
-    struct queue *heads[] = {&serve->free_requests, &serve->chunks, &serve->waiting,
-                             &serve->paused,        &serve->work,   &serve->starved,
-                             &serve->free_slots};
+    struct queue *heads[] = {&serve->free_requests, &serve->chunks,   &serve->waiting,
+                             &serve->paused,        &serve->work,     &serve->starved,
+                             &serve->free_slots,    &serve->spreading};
     for (size_t i = 0; i < KHO_COUNT_OF(heads); i++)
         queue_init(heads[i]);
+    serve->spread = options->shard_count > 1 ? 0 : UINT64_MAX;
     conn_host_init(&serve->host, world, NULL);
     int status = share_init(&serve->host.share, world);
     if (status < 0)
@@ -468,6 +469,7 @@ void serve_stop(struct serve *serve)
         conn_drain(conn);
     }
     serve->room_waiters = 0;
+    serve_map_spread(serve, UINT64_MAX);
 }
 
 bool serve_stopped(struct serve *serve)

@@ -93,6 +93,9 @@ struct serve {
     uint32_t room_waiters;
     bool resuming; /* the frame at hand is one that has waited */
 
+    struct queue spreading; /* MAP_PUSHes whose map isn't yet in force in all shards of the node */
+    uint64_t spread;        /* epoch up to which it is */
+
     struct queue work;    /* connections whose jobs can go on */
     struct queue starved; /* connections whose jobs wait for a read slot, or for the share */
     struct read_slot *slots;
@@ -134,6 +137,8 @@ void serve_turn(struct serve *serve);
 void serve_flush(struct serve *serve);
 void serve_tick(struct serve *serve);
 uint64_t serve_deadline(const struct serve *serve);
+/* As shard_map_spread(). */
+void serve_map_spread(struct serve *serve, uint64_t epoch);
 /* No new requests from now on. */
 void serve_stop(struct serve *serve);
 /* True when all requests have ended; connections without answers to send are closed. */

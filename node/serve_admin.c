@@ -1,9 +1,10 @@
 /* serve_admin.c: what tools ask of a node: STATUS, MAP, MAP_PUSH, FLUSH, EPISODES, EPISODE_CLOSE.
  *
- * Happy path: numbers and map are answered at once; a pushed map and closed episodes are answered
- * when the store has persisted them. What may fail: a change of the map is decided at its home node
- * only, by compare-and-swap (R5); a map that isn't newer, isn't valid or doesn't name this folder
- * is refused; an episode is closed only under an epoch above the one in which it opened (R2). */
+ * Happy path: numbers and map are answered at once; closed episodes are answered when the store has
+ * persisted them, a pushed map when the node's other shards have, too. What may fail: a change of
+ * the map is decided at its home node only, by compare-and-swap (R5); a map that isn't newer, isn't
+ * valid or doesn't name this folder is refused; an episode is closed only under an epoch above the
+ * one in which it opened (R2). */
 #include "serve.h"
 
 #include <errno.h>
@@ -90,6 +91,25 @@ static int map_push(struct conn *conn, const uint8_t *body, uint32_t len, struct
     return store_map_set(serve->store, bytes, length, request, 0, serve->host.now, ret_done);
 }
 
+/* The answer says that the node holds the map: all its shards, as far as they are waited for. */
+static void map_push_end(struct request *request, int status)
+{
+    struct serve *serve = serve_of(request->conn);
+    if (status == 0 && serve_epoch(serve) > serve->spread) {
+        queue_push(&serve->spreading, &request->link);
+        return;
+    }
+    request_answer(request, status);
+    request_end(request);
+}
+
+void serve_map_spread(struct serve *serve, uint64_t epoch)
+{
+    serve->spread = kho_max(serve->spread, epoch);
+    while (!queue_empty(&serve->spreading) && serve_epoch(serve) <= epoch)
+        map_push_end(KHO_CONTAINER_OF(serve->spreading.next, struct request, link), 0);
+}
+
 enum serve_verdict serve_map_push(struct conn *conn, const struct wire_head *head,
                                   const uint8_t *body, uint32_t len)
 {
@@ -101,10 +121,8 @@ enum serve_verdict serve_map_push(struct conn *conn, const struct wire_head *hea
     if (request == NULL)
         return serve_wait(conn, CONN_WAIT_POOL);
     int status = map_push(conn, body, len, request, &done);
-    if (status < 0 || done) {
-        request_answer(request, status);
-        request_end(request);
-    }
+    if (status < 0 || done)
+        map_push_end(request, status);
     return SERVE_DONE;
 }
 
@@ -208,9 +226,10 @@ void serve_admin_done(struct serve *serve, const struct store_done *done)
 {
     struct request *request = done->owner;
     (void)serve;
+    if (request == NULL)
+        return; /* a map that another shard of the node brought: it asks again if need be */
     if (done->kind == STORE_DONE_MAP) {
-        request_answer(request, done->status);
-        request_end(request);
+        map_push_end(request, done->status);
         return;
     }
     KHO_ASSERT(done->context < request->count && request->left > 0);

@@ -194,6 +194,32 @@ void shard_stop(struct shard *shard, struct kho_now now)
     serve_stop(&shard->serve);
 }
 
+int shard_map_set(struct shard *shard, const uint8_t *bytes, size_t length, struct kho_now now)
+{
+    bool done;
+    if (shard->stopping)
+        return KHO_ESTOPPING;
+    shard->serve.host.now = now;
+    return store_map_set(shard->store, bytes, length, NULL, 0, now, &done);
+}
+
+void shard_map_spread(struct shard *shard, uint64_t epoch, struct kho_now now)
+{
+    shard->serve.host.now = now;
+    serve_map_spread(&shard->serve, epoch);
+}
+
+const struct map *shard_map(const struct shard *shard)
+{
+    return store_map(shard->store);
+}
+
+uint64_t shard_epoch(const struct shard *shard)
+{
+    const struct map *map = store_map(shard->store);
+    return map != NULL ? map->epoch : 0;
+}
+
 /* --- Outputs ---------------------------------------------------------------------------------- */
 
 struct op *shard_next_op(struct shard *shard)

@@ -15,6 +15,7 @@
 #define KHO_NODE_SHARD_H
 
 #include <kho/base.h>
+#include <kho/map.h>
 #include <kho/wire.h>
 
 #include "op.h"
@@ -81,6 +82,18 @@ void shard_turn_end(struct shard *shard, struct kho_now now);
 /* Takes no new requests, finishes what is in flight, marks the end of the log, closes everything.
  */
 void shard_stop(struct shard *shard, struct kho_now now);
+
+/* The map that another shard of this node has in force: it is checked, persisted and put in force
+ * as a pushed one is. Copied. 0: begun, or in force already; else as store_map_set(), and nothing
+ * happened. */
+int shard_map_set(struct shard *shard, const uint8_t *bytes, size_t length, struct kho_now now);
+/* All shards of this node go by the map of `epoch` now, or aren't waited for: who pushed it, and
+ * those before it, is answered. A folder of one shard needs no telling. */
+void shard_map_spread(struct shard *shard, uint64_t epoch, struct kho_now now);
+/* The map in force, or NULL; valid until the next input. */
+const struct map *shard_map(const struct shard *shard);
+/* Its epoch, or 0. */
+uint64_t shard_epoch(const struct shard *shard);
 
 /* The next op to carry out, removed from the outbox, or NULL. */
 struct op *shard_next_op(struct shard *shard);

@@ -17,8 +17,7 @@
 #include "local.h"
 #include "print.h"
 
-enum { NODES_DEFAULT = 3, DEADLINE_MS = 10000 };
-#define MEMORY_DEFAULT       "512M"
+enum { NODES_DEFAULT = 3, DEADLINE_MS = 10000, MEMORY_SHARD_MB = 256 };
 #define SEGMENT_SIZE_DEFAULT "32M"
 
 static const char *folder(const struct args *args)
@@ -118,17 +117,38 @@ static int status_run(const struct args *args)
 /* The options of a cluster that is made now. 0 or an exit code. */
 static int make_folder(const struct args *args, struct local *local)
 {
-    uint64_t nodes = NODES_DEFAULT, size = 0;
+    uint64_t nodes = NODES_DEFAULT, shards = 1, size = 0;
     const char *memory = args_text(args, "memory");
     const char *segment_size = args_text(args, "segment-size");
     if (!args_number(args, "nodes", 1, LOCAL_NODES_MAX, &nodes) ||
+        !args_number(args, "shards", 1, LOCAL_SHARDS_MAX, &shards) ||
         !args_size(args, "memory", &size) || !args_size(args, "segment-size", &size))
         return EXIT_USAGE;
-    int rc = local_create(folder(args), nodes, memory != NULL ? memory : MEMORY_DEFAULT,
-                          segment_size != NULL ? segment_size : SEGMENT_SIZE_DEFAULT, local);
-    if (rc == 0)
-        rc = local_save(local);
-    return rc == 0 ? 0 : EXIT_OTHER;
+    int rc = local_create(folder(args), nodes, local);
+    if (rc != 0)
+        return EXIT_OTHER;
+    local->shards = (unsigned)shards;
+    if (memory != NULL)
+        snprintf(local->memory, sizeof local->memory, "%s", memory);
+    else
+        snprintf(local->memory, sizeof local->memory, "%uM", MEMORY_SHARD_MB * (1 + local->shards));
+    snprintf(local->segment_size, sizeof local->segment_size, "%s",
+             segment_size != NULL ? segment_size : SEGMENT_SIZE_DEFAULT);
+    return local_save(local) == 0 ? 0 : EXIT_OTHER;
+}
+
+/* What is fixed when the folders are made can't be asked for later. 0 or an exit code. */
+static int check_folder(const struct args *args, const struct local *local)
+{
+    uint64_t shards = local->shards;
+    if (!args_number(args, "shards", 1, LOCAL_SHARDS_MAX, &shards))
+        return EXIT_USAGE;
+    if (shards == local->shards)
+        return 0;
+    say("the nodes in %s were made with %u shard%s each, which is fixed: leave --shards out, or "
+        "name a new folder with --dir",
+        folder(args), local->shards, local->shards == 1 ? "" : "s");
+    return EXIT_USAGE;
 }
 
 /* Gives the nodes their map, once. 0 or an exit code. */
@@ -168,7 +188,9 @@ static int up_run(const struct args *args)
     struct local local;
     char map[PATH_MAX];
     int rc = local_load(folder(args), &local);
-    int code = rc == 0 ? 0 : rc == -ENOENT ? make_folder(args, &local) : EXIT_OTHER;
+    int code = rc == 0         ? check_folder(args, &local)
+               : rc == -ENOENT ? make_folder(args, &local)
+                               : EXIT_OTHER;
     if (code != 0)
         return code;
     const struct local_node *all[LOCAL_NODES_MAX];
@@ -297,7 +319,10 @@ static int down_run(const struct args *args)
 
 static const struct option_spec up_options[] = {
     {"nodes", "N", "how many nodes, 1 to 9 (default 3); of a new cluster"},
-    {"memory", "SIZE", "the bound on each node's memory (default 512M); of a new cluster"},
+    {"shards", "N",
+     "of each node, 1 to 16 (default 1): threads that share its records; of a new cluster"},
+    {"memory", "SIZE",
+     "the bound on each node's memory (default 256M, and 256M a shard); of a new cluster"},
     {"segment-size", "SIZE", "of each node's log, 32M to 256M (default 32M); of a new cluster"},
     {NULL, NULL, NULL},
 };

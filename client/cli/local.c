@@ -67,6 +67,16 @@ static bool take_node(struct local *local, const char *text)
     return true;
 }
 
+static bool take_shards(struct local *local, const char *text)
+{
+    char *rest;
+    unsigned long shards = strtoul(text, &rest, 10);
+    if (rest == text || *rest != '\0' || shards == 0 || shards > LOCAL_SHARDS_MAX)
+        return false;
+    local->shards = (unsigned)shards;
+    return true;
+}
+
 /* One line of DIR/cluster. False: it isn't one. */
 static bool take_line(struct local *local, const char *line)
 {
@@ -75,6 +85,9 @@ static bool take_line(struct local *local, const char *line)
     const char *node = text_behind(line, "node");
     if (node != NULL)
         return take_node(local, node);
+    const char *shards = text_behind(line, "shards");
+    if (shards != NULL)
+        return take_shards(local, shards);
     return take_text(local->memory, sizeof local->memory, text_behind(line, "memory")) ||
            take_text(local->segment_size, sizeof local->segment_size,
                      text_behind(line, "segment-size"));
@@ -87,6 +100,7 @@ static int read_description(const char *file, struct local *local)
     FILE *in = fopen(file, "re");
     if (in == NULL)
         return -errno;
+    local->shards = 1;
     for (unsigned number = 1; rc == 0 && fgets(line, sizeof line, in) != NULL; number++) {
         line[strcspn(line, "\n")] = '\0';
         if (!take_line(local, line)) {
@@ -202,8 +216,7 @@ static unsigned first_port(const char *dir)
     return LOCAL_PORT_FIRST + 10 * (1 + hash % 2000);
 }
 
-int local_create(const char *dir, size_t count, const char *memory, const char *segment_size,
-                 struct local *ret_local)
+int local_create(const char *dir, size_t count, struct local *ret_local)
 {
     *ret_local = (struct local){.lock = -1};
     int rc = mkdir(dir, 0755) == 0 || errno == EEXIST ? 0 : -errno;
@@ -224,8 +237,6 @@ int local_create(const char *dir, size_t count, const char *memory, const char *
         ret_local->nodes[i].port = (uint16_t)port;
     }
     ret_local->count = count;
-    snprintf(ret_local->memory, sizeof ret_local->memory, "%s", memory);
-    snprintf(ret_local->segment_size, sizeof ret_local->segment_size, "%s", segment_size);
     return 0;
 }
 
@@ -238,7 +249,8 @@ int local_save(const struct local *local)
     fprintf(out, "# A local cluster of kho; 'kho local' reads and writes this.\n");
     for (size_t i = 0; i < local->count; i++)
         fprintf(out, "node %s %u\n", local->nodes[i].name, local->nodes[i].port);
-    fprintf(out, "memory %s\nsegment-size %s\n", local->memory, local->segment_size);
+    fprintf(out, "shards %u\nmemory %s\nsegment-size %s\n", local->shards, local->memory,
+            local->segment_size);
     bool good = fflush(out) == 0 && fsync(fileno(out)) == 0;
     if (fclose(out) != 0 || !good)
         goto fail;

@@ -1,6 +1,7 @@
 /* local.h: a cluster of node processes on this machine, kept in one folder:
  *
- *     DIR/cluster      text, one line a fact: "node a 7701", "memory 512M", "segment-size 32M"
+ *     DIR/cluster      text, one line a fact: "node a 7701", "shards 1", "memory 512M",
+ *                      "segment-size 32M"
  *     DIR/map          a copy of the cluster's first map; there once the cluster is made
  *     DIR/a/data       the node's data folder
  *     DIR/a/log        what it said, appended
@@ -16,7 +17,7 @@
 
 #define LOCAL_DIR "kho-local"
 
-enum { LOCAL_NODES_MAX = 9, LOCAL_PORT_FIRST = 7701 };
+enum { LOCAL_NODES_MAX = 9, LOCAL_SHARDS_MAX = 16, LOCAL_PORT_FIRST = 7701 };
 
 struct local_node {
     char name[8];
@@ -27,6 +28,7 @@ struct local {
     char dir[PATH_MAX / 2]; /* absolute */
     struct local_node nodes[LOCAL_NODES_MAX];
     size_t count;
+    unsigned shards; /* of each node */
     char memory[24];
     char segment_size[24];
     int lock; /* of the folder, or -1 */
@@ -44,9 +46,8 @@ bool local_cluster_id(const char *dir, uint8_t *ret_id);
  * none; another error, said to stderr. */
 int local_load(const char *dir, struct local *ret_local);
 /* Makes the folder (which may be there, empty) and locks it, for a cluster of `count` nodes on free
- * ports. 0 or an error, said to stderr. */
-int local_create(const char *dir, size_t count, const char *memory, const char *segment_size,
-                 struct local *ret_local);
+ * ports. The caller fills in how the nodes are run and saves it. 0 or an error, said to stderr. */
+int local_create(const char *dir, size_t count, struct local *ret_local);
 /* Writes DIR/cluster. */
 int local_save(const struct local *local);
 void local_fini(struct local *local);

@@ -230,14 +230,15 @@ static int start_one(uv_loop_t *loop, struct start *start, const char *program)
 {
     /* uv_spawn wants writable strings. */
     char name[PATH_MAX], data[PATH_MAX], address[32], memory[sizeof start->local->memory];
-    char size[sizeof start->local->segment_size];
+    char size[sizeof start->local->segment_size], shards[16];
     char word_init[] = "init", word_run[] = "run", flag_size[] = "--segment-size";
-    char flag_listen[] = "--listen", flag_memory[] = "--memory";
-    char *init[] = {name, word_init, data, flag_size, size, NULL};
+    char flag_listen[] = "--listen", flag_memory[] = "--memory", flag_shards[] = "--shards";
+    char *init[] = {name, word_init, data, flag_size, size, flag_shards, shards, NULL};
     char *run[] = {name, word_run, data, flag_listen, address, flag_memory, memory, NULL};
     snprintf(name, sizeof name, "%s", program);
     snprintf(memory, sizeof memory, "%s", start->local->memory);
     snprintf(size, sizeof size, "%s", start->local->segment_size);
+    snprintf(shards, sizeof shards, "%u", start->local->shards);
     snprintf(address, sizeof address, "127.0.0.1:%u", start->node->port);
     local_path(start->local, start->node, "data", data);
     int log = open_log(start);

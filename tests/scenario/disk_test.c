@@ -90,6 +90,40 @@ static void test_write_error(void **state)
     story_end(s);
 }
 
+/* Each shard has a log of its own: where one can't write any more, the others of its node can. */
+static void test_write_error_of_one_shard(void **state)
+{
+    (void)state;
+    struct cluster_options options;
+    cluster_options_init(&options);
+    options.shards = 3;
+    struct story *s = story_begin(&options, 5);
+    struct node *node = &s->nodes[2];
+    story_fill(s, "a", 20);
+    story_flush(s);
+    vdisk_faults(node->shards[1].disk)->write_error = 1000000;
+    story_fill(s, "b", 20);
+    story_run_ms(s, 1000);
+    assert_int_equal(shard_stat(node->shards[1].shard, STAT_readonly), 1);
+    assert_int_equal(node_stat(node, STAT_readonly), 1);
+    uint64_t durable = shard_stat(node->shards[0].shard, STAT_durable);
+    story_fill(s, "c", 20);
+    story_run_ms(s, 1000);
+    assert_true(shard_stat(node->shards[0].shard, STAT_durable) > durable);
+    node_kill(&s->nodes[0]);
+    story_expect_filled(s, s->client, "a", 20);
+    story_start(s, 0);
+    vdisk_faults(node->shards[1].disk)->write_error = 0;
+    node_kill(node);
+    story_start(s, 2);
+    assert_int_equal(node_stat(node, STAT_readonly), 0);
+    assert_int_equal(story_repair(s, NULL), 0);
+    story_expect_verified(s);
+    story_expect_filled(s, s->client, "b", 20);
+    story_expect_filled(s, s->client, "c", 20);
+    story_end(s);
+}
+
 /* A read error is no answer: the record comes from another node. */
 static void test_read_error(void **state)
 {
@@ -113,9 +147,8 @@ static void test_read_error(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_full_disk),
-        cmocka_unit_test(test_two_full_disks),
-        cmocka_unit_test(test_write_error),
+        cmocka_unit_test(test_full_disk),   cmocka_unit_test(test_two_full_disks),
+        cmocka_unit_test(test_write_error), cmocka_unit_test(test_write_error_of_one_shard),
         cmocka_unit_test(test_read_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -48,7 +48,7 @@ static uint64_t asleep(const struct node *node)
 
 static void node_turn_soon(struct node *node)
 {
-    if (node->turn_due || node->shard == NULL)
+    if (node->turn_due || !node->up)
         return;
     node->turn_due = true;
     sim_after(node->cluster->sim, sim_below(node->cluster->sim, 10 * SIM_US), node_turn, node,
@@ -56,32 +56,35 @@ static void node_turn_soon(struct node *node)
 }
 
 /* Reports what has ended. */
-static void node_report(struct node *node)
+static void shard_report(struct node_shard *s)
 {
     struct queue *link;
-    while ((link = queue_pop(&node->ended)) != NULL)
-        shard_completed(node->shard, KHO_CONTAINER_OF(link, struct op, link), node_now(node));
+    while ((link = queue_pop(&s->ended)) != NULL)
+        shard_completed(s->shard, KHO_CONTAINER_OF(link, struct op, link), node_now(s->node));
 }
 
-static void node_events(struct node *node)
+static void shard_events(struct node_shard *s)
 {
+    struct node *node = s->node;
     struct event event;
-    while (shard_next_event(node->shard, &event)) {
-        sim_trace(node->cluster->sim, "%s: [%u] %s", node->name, event.level, event.text);
+    while (shard_next_event(s->shard, &event)) {
+        sim_trace(node->cluster->sim, "%s.%u: [%u] %s", node->name, s->number, event.level,
+                  event.text);
         if (event.level == EVENT_ERROR)
             snprintf(node->failure, sizeof node->failure, "%s", event.text);
     }
 }
 
-static void node_ops(struct node *node)
+static void shard_ops(struct node_shard *s)
 {
+    struct node *node = s->node;
     struct op *op;
-    while (node->shard != NULL && (op = shard_next_op(node->shard)) != NULL) {
+    while (node->up && (op = shard_next_op(s->shard)) != NULL) {
         queue_init(&op->link);
         if (op->kind >= OP_SEND)
             vnet_node_op(node->cluster->net, node->index, op);
         else
-            vdisk_submit(node->disk, op);
+            vdisk_submit(s->disk, op);
         if (node->cluster->sim->failed)
             return;
     }
@@ -89,23 +92,90 @@ static void node_ops(struct node *node)
 
 static void node_down(struct node *node, bool silent)
 {
-    if (node->shard == NULL)
+    if (!node->up)
         return;
-    node_events(node);
+    node->up = false;
     node->life++;
-    node->turn_due = false;
+    node->turn_due = node->map_due = false;
     node->stopping = false;
     node->asleep_until = 0;
     node->silent = silent;
-    queue_init(&node->ended);
     vnet_node_gone(node->cluster->net, node->index, silent);
-    shard_destroy(node->shard);
-    node->shard = NULL;
+    for (uint32_t i = 0; i < node->shard_count; i++) {
+        struct node_shard *s = &node->shards[i];
+        shard_events(s);
+        queue_init(&s->ended);
+        shard_destroy(s->shard);
+        s->shard = NULL;
+    }
+}
+
+/* --- The shards' common map ------------------------------------------------------------------- */
+
+static void node_epochs(const struct node *node, uint64_t *ret_lowest, uint64_t *ret_newest)
+{
+    *ret_lowest = UINT64_MAX;
+    *ret_newest = 0;
+    for (uint32_t i = 0; i < node->shard_count; i++) {
+        uint64_t epoch = shard_epoch(node->shards[i].shard);
+        *ret_lowest = kho_min(*ret_lowest, epoch);
+        *ret_newest = kho_max(*ret_newest, epoch);
+    }
+}
+
+/* Brings the newest map to the shards that are behind, some time after it came into force. */
+static void node_map_bring(void *owner, uint64_t life)
+{
+    struct node *node = owner;
+    const struct map *newest = NULL;
+    if (node->life != life || !node->up)
+        return;
+    node->map_due = false;
+    for (uint32_t i = 0; i < node->shard_count; i++) {
+        const struct map *map = shard_map(node->shards[i].shard);
+        if (map != NULL && (newest == NULL || map->epoch > newest->epoch))
+            newest = map;
+    }
+    for (uint32_t i = 0; newest != NULL && i < node->shard_count; i++) {
+        struct shard *shard = node->shards[i].shard;
+        if (shard_epoch(shard) < newest->epoch && shard_phase(shard) == SHARD_SERVING)
+            shard_map_set(shard, newest->bytes, newest->length, node_now(node));
+    }
+    node_turn_soon(node);
+}
+
+static void node_map_follow(struct node *node)
+{
+    struct sim *sim = node->cluster->sim;
+    uint64_t lowest, newest;
+    node_epochs(node, &lowest, &newest);
+    bool behind = lowest < newest;
+    if (!behind)
+        node->map_spread_at = 0;
+    else if (node->map_spread_at == 0)
+        node->map_spread_at = sim->now_ns + SIM_S;
+    bool waited = behind && sim->now_ns >= node->map_spread_at;
+    for (uint32_t i = 0; i < node->shard_count && node->shard_count > 1; i++)
+        shard_map_spread(node->shards[i].shard, waited ? newest : lowest, node_now(node));
+    if (behind && !node->map_due) {
+        node->map_due = true;
+        sim_after(sim, sim_below(sim, 20 * SIM_MS), node_map_bring, node, node->life);
+    }
+}
+
+/* --- A turn ----------------------------------------------------------------------------------- */
+
+static uint64_t node_deadline(const struct node *node)
+{
+    uint64_t deadline = UINT64_MAX;
+    for (uint32_t i = 0; i < node->shard_count; i++)
+        deadline = kho_min(deadline, shard_deadline(node->shards[i].shard));
+    return deadline;
 }
 
 static void node_tick_plan(struct node *node)
 {
-    uint64_t deadline = shard_deadline(node->shard);
+    uint64_t deadline = node_deadline(node);
     struct sim *sim = node->cluster->sim;
     if (deadline == UINT64_MAX)
         return;
@@ -116,39 +186,63 @@ static void node_tick_plan(struct node *node)
     sim_at(sim, node->tick_at, node_tick, node, node->life);
 }
 
+static void shard_turn(struct node_shard *s, struct kho_now now)
+{
+    enum shard_phase before = shard_phase(s->shard);
+    shard_report(s);
+    if (shard_deadline(s->shard) <= now.mono_ns)
+        shard_tick(s->shard, now);
+    shard_turn_end(s->shard, now);
+    shard_ops(s);
+    shard_events(s);
+    enum shard_phase phase = shard_phase(s->shard);
+    if (phase != before)
+        sim_trace(s->node->cluster->sim, "%s.%u: phase %d", s->node->name, s->number, (int)phase);
+}
+
+/* True: one of its shards can't start, or all have stopped. */
+static bool node_ended(struct node *node)
+{
+    struct sim *sim = node->cluster->sim;
+    uint32_t stopped = 0;
+    bool failed = false;
+    for (uint32_t i = 0; i < node->shard_count; i++) {
+        const struct node_shard *s = &node->shards[i];
+        enum shard_phase phase = shard_phase(s->shard);
+        failed = failed || phase == SHARD_FAILED;
+        stopped += phase == SHARD_STOPPED;
+        if (phase == SHARD_STOPPED && vdisk_busy(s->disk))
+            sim_fail(sim, "%s: stopped with ops under way", node->name);
+    }
+    if (!failed && stopped < node->shard_count)
+        return false;
+    node->refused_failed += failed;
+    node_down(node, false);
+    for (uint32_t i = 0; i < node->shard_count; i++)
+        vdisk_cut(node->shards[i].disk, VDISK_KILL);
+    return true;
+}
+
 static void node_turn(void *owner, uint64_t life)
 {
     struct node *node = owner;
     struct sim *sim = node->cluster->sim;
-    if (node->life != life || node->shard == NULL)
+    if (node->life != life || !node->up)
         return;
     if (asleep(node) > 0) {
         sim_at(sim, asleep(node), node_turn, node, life);
         return;
     }
     node->turn_due = false;
-    struct kho_now now = node_now(node);
-    enum shard_phase before = shard_phase(node->shard);
-    node_report(node);
-    if (shard_deadline(node->shard) <= now.mono_ns)
-        shard_tick(node->shard, now);
-    shard_turn_end(node->shard, now);
-    node_ops(node);
-    node_events(node);
-    if (sim->failed)
-        return;
-    enum shard_phase phase = shard_phase(node->shard);
-    if (phase != before)
-        sim_trace(sim, "%s: phase %d", node->name, (int)phase);
-    if (phase == SHARD_FAILED || phase == SHARD_STOPPED) {
-        node->refused_failed += phase == SHARD_FAILED;
-        if (phase == SHARD_STOPPED && vdisk_busy(node->disk))
-            sim_fail(sim, "%s: stopped with ops under way", node->name);
-        node_down(node, false);
-        vdisk_cut(node->disk, VDISK_KILL);
-        return;
+    bool more = false;
+    for (uint32_t i = 0; i < node->shard_count && !sim->failed; i++) {
+        shard_turn(&node->shards[i], node_now(node));
+        more = more || !queue_empty(&node->shards[i].ended);
     }
-    if (!queue_empty(&node->ended))
+    if (sim->failed || node_ended(node))
+        return;
+    node_map_follow(node);
+    if (more)
         node_turn_soon(node);
     node_tick_plan(node);
 }
@@ -162,9 +256,9 @@ static void node_tick(void *owner, uint64_t life)
 
 static void disk_ended(void *owner, struct op *op)
 {
-    struct node *node = owner;
-    queue_push(&node->ended, &op->link);
-    node_turn_soon(node);
+    struct node_shard *s = owner;
+    queue_push(&s->ended, &op->link);
+    node_turn_soon(s->node);
 }
 
 /* --- What the net tells a node ---------------------------------------------------------------- */
@@ -174,6 +268,13 @@ static struct node *node_of(void *owner, uint32_t index)
     return &((struct cluster *)owner)->nodes[index];
 }
 
+/* The shard of a connection, its earlier inputs reported. */
+static struct node_shard *shard_of(struct node *node, int32_t conn)
+{
+    KHO_ASSERT(conn >= 0 && conn < VNET_CONNS_MAX);
+    return &node->shards[node->shard_of[conn]];
+}
+
 static uint64_t net_node_asleep(void *owner, uint32_t index)
 {
     return asleep(node_of(owner, index));
@@ -181,46 +282,51 @@ static uint64_t net_node_asleep(void *owner, uint32_t index)
 static int net_node_listening(void *owner, uint32_t index)
 {
     struct node *node = node_of(owner, index);
-    if (node->shard == NULL)
+    if (!node->up)
         return node->silent ? -1 : 0;
     if (asleep(node) > 0)
         return -1;
-    return shard_phase(node->shard) == SHARD_SERVING;
+    return node_serving(node);
 }
 static void net_node_accepted(void *owner, uint32_t index, int32_t conn,
                               const struct wire_hello_client *hello)
 {
     struct node *node = node_of(owner, index);
-    node_report(node);
-    shard_accepted(node->shard, conn, hello, node_now(node));
+    KHO_ASSERT(conn >= 0 && conn < VNET_CONNS_MAX);
+    node->shard_of[conn] = (uint8_t)(hello->shard < node->shard_count ? hello->shard : 0);
+    struct node_shard *s = shard_of(node, conn);
+    shard_report(s);
+    shard_accepted(s->shard, conn, hello, node_now(node));
     node_turn_soon(node);
 }
 static void net_node_refused(void *owner, uint32_t index, int status,
                              struct wire_hello_node *ret_hello)
 {
     struct node *node = node_of(owner, index);
-    shard_hello(node->shard, node_now(node), ret_hello);
+    shard_hello(node->shards[0].shard, node_now(node), ret_hello);
     ret_hello->status = status;
 }
 static void net_node_received(void *owner, uint32_t index, int32_t conn, const uint8_t *bytes,
                               size_t len)
 {
     struct node *node = node_of(owner, index);
-    node_report(node);
-    shard_received(node->shard, conn, bytes, len, node_now(node));
+    struct node_shard *s = shard_of(node, conn);
+    shard_report(s);
+    shard_received(s->shard, conn, bytes, len, node_now(node));
     node_turn_soon(node);
 }
 static void net_node_disconnected(void *owner, uint32_t index, int32_t conn, int error)
 {
     struct node *node = node_of(owner, index);
-    node_report(node);
-    shard_disconnected(node->shard, conn, error, node_now(node));
+    struct node_shard *s = shard_of(node, conn);
+    shard_report(s);
+    shard_disconnected(s->shard, conn, error, node_now(node));
     node_turn_soon(node);
 }
 static void net_node_completed(void *owner, uint32_t index, struct op *op)
 {
     struct node *node = node_of(owner, index);
-    queue_push(&node->ended, &op->link);
+    queue_push(&shard_of(node, op->conn)->ended, &op->link);
     node_turn_soon(node);
 }
 
@@ -316,20 +422,34 @@ static void net_client_completed(void *owner, uint32_t index, struct client_op *
 
 /* --- Nodes up and down ------------------------------------------------------------------------ */
 
+static bool shard_begin(struct node_shard *s, const struct shard_options *common)
+{
+    struct sim *sim = s->node->cluster->sim;
+    struct file_found files[FILES_MAX];
+    struct shard_options options = *common;
+    size_t count = vdisk_list(s->disk, files, FILES_MAX);
+    KHO_ASSERT(count <= FILES_MAX);
+    options.shard = s->number;
+    options.seed = kho_random_next(&s->node->cluster->random);
+    int rc = shard_create(&options, &s->shard);
+    if (rc != 0) {
+        sim_fail(sim, "%s: shard_create says %d", s->node->name, rc);
+        return false;
+    }
+    sim_trace(sim, "%s.%u: starts with %zu files", s->node->name, s->number, count);
+    shard_start(s->shard, files, count, node_now(s->node));
+    return true;
+}
+
 void node_start(struct node *node)
 {
     struct cluster *cluster = node->cluster;
-    struct file_found files[FILES_MAX];
     struct shard_options options;
-    KHO_ASSERT(node->shard == NULL);
-    size_t count = vdisk_list(node->disk, files, FILES_MAX);
-    KHO_ASSERT(count <= FILES_MAX);
+    KHO_ASSERT(!node->up);
     shard_options_init(&options);
-    options.shard = 0;
-    options.shard_count = 1;
+    options.shard_count = node->shard_count;
     options.incarnation = node->incarnation;
     options.boot = kho_random_id(&cluster->random);
-    options.seed = kho_random_next(&cluster->random);
     options.segment_bytes = cluster->options.segment_bytes;
     options.compact_rate = cluster->options.compact_rate;
     options.compact_dead_percent = cluster->options.compact_dead_percent;
@@ -340,30 +460,34 @@ void node_start(struct node *node)
     options.footer_entries = cluster->options.footer_entries;
     options.idle_mark_ms = cluster->options.idle_mark_ms;
     options.reserve_bytes = cluster->options.reserve_bytes;
-    int rc = shard_create(&options, &node->shard);
-    if (rc != 0) {
-        sim_fail(cluster->sim, "%s: shard_create says %d", node->name, rc);
-        return;
-    }
+    for (uint32_t i = 0; i < node->shard_count; i++)
+        if (!shard_begin(&node->shards[i], &options))
+            return;
+    node->up = true;
     node->life++;
     node->silent = false;
     node->stopping = false;
     node->asleep_until = 0;
     node->tick_at = 0;
+    node->map_spread_at = 0;
     node->failure[0] = '\0';
     vnet_node_back(cluster->net, node->index);
-    sim_trace(cluster->sim, "%s: starts with %zu files", node->name, count);
-    shard_start(node->shard, files, count, node_now(node));
     node_turn_soon(node);
+}
+
+static void disks_cut(struct node *node, enum vdisk_cut cut)
+{
+    for (uint32_t i = 0; i < node->shard_count; i++)
+        vdisk_cut(node->shards[i].disk, cut);
 }
 
 void node_kill(struct node *node)
 {
-    if (node->shard == NULL)
+    if (!node->up)
         return;
     sim_trace(node->cluster->sim, "fault: %s is killed", node->name);
     sim_fault(node->cluster->sim, SIM_FAULT_kill);
-    vdisk_cut(node->disk, VDISK_KILL);
+    disks_cut(node, VDISK_KILL);
     node_down(node, false);
 }
 
@@ -371,26 +495,28 @@ void node_power_cut(struct node *node)
 {
     sim_trace(node->cluster->sim, "fault: %s loses power", node->name);
     sim_fault(node->cluster->sim, SIM_FAULT_power);
-    vdisk_cut(node->disk, VDISK_POWER);
+    disks_cut(node, VDISK_POWER);
     node->silent = true;
     node_down(node, true);
 }
 
 void node_stop(struct node *node)
 {
-    if (node->shard == NULL || node->stopping)
+    if (!node->up || node->stopping)
         return;
     sim_trace(node->cluster->sim, "fault: %s is asked to stop", node->name);
     sim_fault(node->cluster->sim, SIM_FAULT_stop);
     node->stopping = true;
-    shard_stop(node->shard, node_now(node));
+    for (uint32_t i = 0; i < node->shard_count; i++)
+        shard_stop(node->shards[i].shard, node_now(node));
     node_turn_soon(node);
 }
 
 void node_wipe(struct node *node)
 {
-    KHO_ASSERT(node->shard == NULL);
-    vdisk_wipe(node->disk);
+    KHO_ASSERT(!node->up);
+    for (uint32_t i = 0; i < node->shard_count; i++)
+        vdisk_wipe(node->shards[i].disk);
     node->incarnation = kho_random_id(&node->cluster->random);
     sim_trace(node->cluster->sim, "fault: the folder of %s is made anew", node->name);
 }
@@ -401,7 +527,7 @@ void node_sleep(struct node *node, uint64_t ns)
     node->asleep_until = ns == 0 ? 0 : node->cluster->sim->now_ns + ns;
     if (ns == 0) {
         /* What waits for the moment it was to wake at must not. */
-        if (slept && node->shard != NULL) {
+        if (slept && node->up) {
             node->turn_due = false;
             node_turn_soon(node);
             vnet_node_awake(node->cluster->net, node->index);
@@ -415,13 +541,16 @@ void node_sleep(struct node *node, uint64_t ns)
 
 bool node_serving(const struct node *node)
 {
-    return node->shard != NULL && shard_phase(node->shard) == SHARD_SERVING;
+    for (uint32_t i = 0; i < node->shard_count && node->up; i++)
+        if (shard_phase(node->shards[i].shard) != SHARD_SERVING)
+            return false;
+    return node->up;
 }
 
 bool node_wait_serving(struct node *node, uint64_t ns)
 {
     uint64_t until = node->cluster->sim->now_ns + ns;
-    while (!node_serving(node) && node->shard != NULL && node->cluster->sim->now_ns < until &&
+    while (!node_serving(node) && node->up && node->cluster->sim->now_ns < until &&
            !node->cluster->sim->failed)
         sim_run(node->cluster->sim, kho_min(until, node->cluster->sim->now_ns + SIM_MS), NULL);
     return node_serving(node);
@@ -429,7 +558,10 @@ bool node_wait_serving(struct node *node, uint64_t ns)
 
 uint64_t node_stat(const struct node *node, enum wire_stat stat)
 {
-    return node->shard != NULL ? shard_stat(node->shard, stat) : 0;
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < node->shard_count && node->up; i++)
+        sum += shard_stat(node->shards[i].shard, stat);
+    return sum;
 }
 
 /* --- Clients up and down ---------------------------------------------------------------------- */
@@ -493,6 +625,7 @@ void cluster_options_init(struct cluster_options *options)
     *options = (struct cluster_options){
         .nodes = 3,
         .clients = 1,
+        .shards = 1,
         .partitions = 8,
         .replicas = 3,
         .write_quorum = 2,
@@ -543,10 +676,23 @@ static void map_bring(struct cluster *cluster)
     }
 }
 
+static void shard_place(struct node *node, uint32_t number)
+{
+    struct cluster *cluster = node->cluster;
+    struct node_shard *s = &node->shards[number];
+    char name[32];
+    *s = (struct node_shard){.node = node, .number = number};
+    queue_init(&s->ended);
+    snprintf(name, sizeof name, "%s.%u", node->name, number);
+    s->disk = vdisk_create(cluster->sim, name, cluster->options.alignment, disk_ended, s);
+}
+
 struct cluster *cluster_create(struct sim *sim, const struct cluster_options *options)
 {
     struct cluster *cluster = calloc(1, sizeof *cluster);
     KHO_ASSERT(cluster != NULL && options->nodes <= VNET_NODES_MAX);
+    KHO_ASSERT(options->shards >= 1 && options->shards <= NODE_SHARDS_MAX);
+    KHO_ASSERT(options->net.connections_max <= VNET_CONNS_MAX);
     cluster->sim = sim;
     cluster->options = *options;
     kho_random_init(&cluster->random, sim->seed * 31 + 7);
@@ -558,9 +704,11 @@ struct cluster *cluster_create(struct sim *sim, const struct cluster_options *op
         struct node *node = &cluster->nodes[i];
         *node = (struct node){.cluster = cluster, .index = i};
         snprintf(node->name, sizeof node->name, "n%u", i);
-        queue_init(&node->ended);
         node->incarnation = kho_random_id(&cluster->random);
-        node->disk = vdisk_create(sim, node->name, options->alignment, disk_ended, node);
+        node->shard_count = options->shards;
+        for (uint32_t k = 0; k < options->shards; k++)
+            shard_place(node, k);
+        node->disk = node->shards[0].disk;
         size_t len = strlen(cluster->seeds);
         snprintf(cluster->seeds + len, sizeof cluster->seeds - len, "%sn%u:%u", i > 0 ? "," : "", i,
                  VNET_PORT + i);
@@ -581,8 +729,10 @@ void cluster_destroy(struct cluster *cluster)
     for (uint32_t i = 0; i < cluster->client_count; i++)
         client_end_crash(&cluster->clients[i]);
     for (uint32_t i = 0; i < cluster->options.nodes; i++) {
-        shard_destroy(cluster->nodes[i].shard);
-        vdisk_destroy(cluster->nodes[i].disk);
+        for (uint32_t k = 0; k < cluster->nodes[i].shard_count; k++) {
+            shard_destroy(cluster->nodes[i].shards[k].shard);
+            vdisk_destroy(cluster->nodes[i].shards[k].disk);
+        }
     }
     vnet_destroy(cluster->net);
     free(cluster->map);

@@ -1,7 +1,8 @@
 /* cluster.h: nodes on their disks and clients, driven over their outboxes on virtual time.
  *
- * A node is what survives it (disk, incarnation, clock) and, while it is up, its shard. A client is
- * its core. The cluster carries out all ops, delivers what ends, and takes turns as the drivers do.
+ * A node is what survives it (disks, incarnation, clock) and, while it is up, its shards, which
+ * take their turns together and hand maps to each other. A client is its core. The cluster carries
+ * out all ops, delivers what ends, and takes turns as the drivers do.
  */
 #ifndef KHO_SIM_CLUSTER_H
 #define KHO_SIM_CLUSTER_H
@@ -13,10 +14,11 @@
 #include "sim.h"
 
 /* "records" and "events". */
-enum { CLUSTER_COLLECTIONS = 2 };
+enum { CLUSTER_COLLECTIONS = 2, NODE_SHARDS_MAX = 3 };
 
 struct cluster_options {
     uint32_t nodes, clients;
+    uint32_t shards; /* of each node, 1 to NODE_SHARDS_MAX */
     uint32_t partitions;
     uint8_t replicas, write_quorum, read_quorum;
     uint32_t alignment;
@@ -34,21 +36,33 @@ struct cluster_options {
 
 struct cluster;
 
+struct node_shard {
+    struct node *node;
+    uint32_t number;
+    struct vdisk *disk;
+    struct shard *shard; /* NULL: the node is down */
+    struct queue ended;  /* ops to report */
+};
+
 struct node {
     struct cluster *cluster;
     uint32_t index;
     char name[16];
     struct kho_id incarnation;
-    struct vdisk *disk;
-    struct shard *shard; /* NULL: down */
-    uint64_t life;       /* counts the starts */
-    bool silent;         /* down without answering: no power */
+    struct node_shard shards[NODE_SHARDS_MAX];
+    uint32_t shard_count;
+    struct vdisk *disk;               /* the first shard's */
+    uint8_t shard_of[VNET_CONNS_MAX]; /* by handle of a connection */
+    bool up;
+    bool map_due;           /* shards behind are about to be brought the newest map */
+    uint64_t map_spread_at; /* then pushes are answered though a shard is behind */
+    uint64_t life;          /* counts the starts */
+    bool silent;            /* down without answering: no power */
     bool stopping;
     uint64_t asleep_until; /* stopped by a signal */
     int64_t skew_ms;
     bool turn_due;
     uint64_t tick_at;
-    struct queue ended;      /* ops to report */
     char failure[320];       /* the last error among its events */
     uint64_t refused_failed; /* times it couldn't start */
 };
@@ -106,6 +120,7 @@ bool node_serving(const struct node *node);
 /* Runs until it serves, or has failed to within `ns`. */
 bool node_wait_serving(struct node *node, uint64_t ns);
 struct kho_now node_now(const struct node *node);
+/* Of all its shards together. */
 uint64_t node_stat(const struct node *node, enum wire_stat stat);
 
 /* --- Clients ---------------------------------------------------------------------------------- */

@@ -28,7 +28,7 @@ uint8_t *cluster_map_make(struct cluster *cluster, uint64_t epoch, size_t *ret_l
         snprintf(nodes[i].address, sizeof nodes[i].address, "n%u", i);
         nodes[i].incarnation = cluster->nodes[i].incarnation;
         nodes[i].port = (uint16_t)(VNET_PORT + i);
-        nodes[i].shards = 1;
+        nodes[i].shards = (uint16_t)o->shards;
         nodes[i].weight = 1;
         nodes[i].state = MAP_NODE_UP;
         nodes[i].since = 1;

@@ -159,8 +159,6 @@ static void hello_arrives(struct vconn *c)
     struct wire_hello_client hello;
     struct wire_hello_node answer;
     int rc = wire_hello_client_decode(c->hello, &hello);
-    if (rc == 0 && hello.shard != 0)
-        rc = KHO_ESHARD;
     sim_trace(net->sim, "net: %u hello to node %u: %d", c->id, c->node, rc);
     if (rc == KHO_EMALFORMED || (rc == 0 && !handle_take(c))) {
         node_turns_away(c, NULL);

@@ -17,7 +17,7 @@
 #include "sim.h"
 #include <kho/wire.h>
 
-enum { VNET_NODES_MAX = 8, VNET_CLIENTS_MAX = 64, VNET_PORT = 7000 };
+enum { VNET_NODES_MAX = 8, VNET_CLIENTS_MAX = 64, VNET_CONNS_MAX = 256, VNET_PORT = 7000 };
 
 struct vnet;
 struct vconn;
@@ -44,7 +44,7 @@ struct vnet_world {
 struct vnet_options {
     uint64_t delay_ns;        /* typical, one way */
     uint32_t chunk_bytes_max; /* pieces are of 1 to so many bytes; 0: as much as there is */
-    uint32_t connections_max; /* a node's */
+    uint32_t connections_max; /* a node's, at most VNET_CONNS_MAX */
     uint64_t window_bytes;    /* a send ends when no more than so much before it is unread */
 };
 

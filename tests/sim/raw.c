@@ -23,11 +23,12 @@ static const uint8_t *wait_for(struct raw *raw, size_t len)
     }
 }
 
-int raw_open(struct raw *raw, struct node *node, const struct kho_id *cluster, uint64_t epoch)
+int raw_open_shard(struct raw *raw, struct node *node, uint32_t shard, const struct kho_id *cluster,
+                   uint64_t epoch)
 {
     uint8_t bytes[KHO_HELLO_CLIENT_SIZE];
     struct wire_hello_client hello = {
-        .protocol_min = KHO_PROTOCOL, .protocol_max = KHO_PROTOCOL, .epoch = epoch};
+        .protocol_min = KHO_PROTOCOL, .protocol_max = KHO_PROTOCOL, .shard = shard, .epoch = epoch};
     if (cluster != NULL)
         hello.cluster = *cluster;
     *raw = (struct raw){.cluster = node->cluster};
@@ -41,6 +42,11 @@ int raw_open(struct raw *raw, struct node *node, const struct kho_id *cluster, u
         return KHO_EUNAVAILABLE;
     raw->read += KHO_HELLO_NODE_SIZE;
     return wire_hello_node_decode(answer, &raw->hello);
+}
+
+int raw_open(struct raw *raw, struct node *node, const struct kho_id *cluster, uint64_t epoch)
+{
+    return raw_open_shard(raw, node, 0, cluster, epoch);
 }
 
 void raw_close(struct raw *raw)

@@ -13,7 +13,10 @@ struct raw {
     struct wire_hello_node hello;
 };
 
-/* A connection that said HELLO: 0 and hello.status; KHO_EUNAVAILABLE: none came about. */
+/* A connection to a shard that said HELLO: 0 and hello.status; KHO_EUNAVAILABLE: none came about.
+ * raw_open: to the first shard. */
+int raw_open_shard(struct raw *raw, struct node *node, uint32_t shard, const struct kho_id *cluster,
+                   uint64_t epoch);
 int raw_open(struct raw *raw, struct node *node, const struct kho_id *cluster, uint64_t epoch);
 void raw_close(struct raw *raw);
 /* Sends a request with this body; `map_hash` and `epoch` as given. */

@@ -28,32 +28,42 @@ static uint32_t node_draw(struct workload *w)
  * the others leave nothing to suspect: two damaged replicas at once are more than R = 3 bears. */
 static void power_cut(struct workload *w, struct node *node)
 {
-    struct vdisk_faults *faults = vdisk_faults(node->disk);
-    if (on(w, SIM_FAULT_garbage) && (int32_t)node->index == w->plan.weak)
-        faults->garbage = 300000;
-    faults->gentle = (int32_t)node->index != w->plan.weak &&
-                     (on(w, SIM_FAULT_flip) || on(w, SIM_FAULT_garbage) ||
-                      on(w, SIM_FAULT_read_error) || on(w, SIM_FAULT_wipe));
+    bool weak = (int32_t)node->index == w->plan.weak;
+    for (uint32_t i = 0; i < node->shard_count; i++) {
+        struct vdisk_faults *faults = vdisk_faults(node->shards[i].disk);
+        faults->garbage = weak && on(w, SIM_FAULT_garbage) ? 300000 : 0;
+        faults->gentle = !weak && (on(w, SIM_FAULT_flip) || on(w, SIM_FAULT_garbage) ||
+                                   on(w, SIM_FAULT_read_error) || on(w, SIM_FAULT_wipe));
+    }
     node_power_cut(node);
-    faults->garbage = 0;
+    for (uint32_t i = 0; i < node->shard_count; i++)
+        vdisk_faults(node->shards[i].disk)->garbage = 0;
 }
 
-/* The disk as it should be. */
+/* The disks as they should be. */
 static void disk_heal(struct node *node)
 {
-    struct vdisk_faults *faults = vdisk_faults(node->disk);
-    faults->read_error = faults->write_error = faults->garbage = 0;
-    faults->space_max = 1ull << 40;
+    for (uint32_t i = 0; i < node->shard_count; i++) {
+        struct vdisk_faults *faults = vdisk_faults(node->shards[i].disk);
+        faults->read_error = faults->write_error = faults->garbage = 0;
+        faults->space_max = 1ull << 40;
+    }
+}
+
+/* The disk of one of its shards. */
+static struct vdisk *disk_draw(struct workload *w, struct node *node)
+{
+    return node->shards[node->shard_count > 1 ? sim_below(w->sim, node->shard_count) : 0].disk;
 }
 
 static void node_up(struct workload *w, struct node *node)
 {
     node_sleep(node, 0);
     disk_heal(node);
-    if (node->shard == NULL) {
+    if (!node->up) {
         /* Rot at the very end can't be told from a torn write. */
         if (on(w, SIM_FAULT_flip) && (int32_t)node->index == w->plan.weak && one_in(w, 2))
-            damage_flip_end(w->sim, node->disk, 4096);
+            damage_flip_end(w->sim, disk_draw(w, node), 4096);
         sim_fault(w->sim, SIM_FAULT_restart);
         node_start(node);
     }
@@ -66,7 +76,7 @@ static void trouble_over(void *owner, uint64_t index)
     if (w->quiet || w->sim->failed)
         return;
     /* A node that refuses writes since one failed needs a start. */
-    if (node->shard != NULL && node_stat(node, STAT_readonly) != 0)
+    if (node->up && node_stat(node, STAT_readonly) != 0)
         node_kill(node);
     vnet_block(w->cluster->net, UINT32_MAX, node->index, true, false);
     vnet_block(w->cluster->net, UINT32_MAX, node->index, false, false);
@@ -83,7 +93,7 @@ static void site_over(void *owner, uint64_t arg)
     struct workload *w = owner;
     (void)arg;
     for (uint32_t i = 0; i < w->cluster->options.nodes && !w->quiet; i++)
-        if (w->cluster->nodes[i].shard == NULL)
+        if (!w->cluster->nodes[i].up)
             node_up(w, &w->cluster->nodes[i]);
     if (!w->quiet)
         w->troubled = -1;
@@ -118,7 +128,7 @@ static void partition(struct workload *w, struct node *node)
 /* One that lasts; false: it can't be now. */
 static bool node_trouble(struct workload *w, enum sim_fault fault, struct node *node)
 {
-    struct vdisk_faults *faults = vdisk_faults(node->disk);
+    struct vdisk_faults *faults = vdisk_faults(disk_draw(w, node));
     uint64_t lasts = sim_between(w->sim, SIM_MS, one_in(w, 4) ? 4 * SIM_S : 300 * SIM_MS);
     if (w->troubled >= 0 || !node_serving(node))
         return false;
@@ -152,7 +162,8 @@ static bool node_trouble(struct workload *w, enum sim_fault fault, struct node *
         if (!node_serving(node))
             return false;
         sim_trace(w->sim, "fault: reads fail on %s", node->name);
-        vdisk_faults(node->disk)->read_error = (uint32_t)sim_between(w->sim, 10000, 1000000);
+        vdisk_faults(disk_draw(w, node))->read_error =
+            (uint32_t)sim_between(w->sim, 10000, 1000000);
     }
     w->troubled = (int32_t)node->index;
     sim_after(w->sim, lasts, trouble_over, w, node->index);
@@ -214,7 +225,7 @@ static void trouble_next(void *owner, uint64_t arg)
             site_power_cut(w);
         break;
     case SIM_FAULT_flip:
-        damage_flip(w->sim, w->cluster->nodes[w->plan.weak].disk);
+        damage_flip(w->sim, disk_draw(w, &w->cluster->nodes[w->plan.weak]));
         break;
     case SIM_FAULT_drop:
     case SIM_FAULT_half_drop:
@@ -261,11 +272,10 @@ void trouble_heal(struct workload *w)
             cluster_run(w->cluster, SIM_MS);
         if (node->stopping)
             sim_fail(w->sim, "%s doesn't stop within a minute", node->name);
-        else if (node->shard != NULL &&
-                 (node_stat(node, STAT_readonly) != 0 ||
-                  (w->sim->faults[SIM_FAULT_flip] > 0 && (int32_t)i == w->plan.weak)))
+        else if (node->up && (node_stat(node, STAT_readonly) != 0 ||
+                              (w->sim->faults[SIM_FAULT_flip] > 0 && (int32_t)i == w->plan.weak)))
             node_kill(node); /* rot is found at the latest by the next start, which reads all */
-        if (node->shard == NULL && !w->sim->failed)
+        if (!node->up && !w->sim->failed)
             node_up(w, node);
     }
     for (uint32_t i = 0; i < w->cluster->options.nodes && !w->sim->failed; i++)

@@ -41,7 +41,7 @@ static void tell_replicas(struct workload *w, const struct slot *slot)
         struct raw raw;
         struct wire_probe_answer got = {0};
         struct node *node = &w->cluster->nodes[(partition + k) % o->nodes];
-        int rc = raw_open(&raw, node, &w->cluster->id, 0);
+        int rc = raw_open_shard(&raw, node, partition % node->shard_count, &w->cluster->id, 0);
         if (rc == 0)
             rc = probe(&raw, slot, partition, hash, &got);
         sim_trace(w->sim, "replica %s of key %u: state %u, version %llu.%u (%d)", node->name,
@@ -158,11 +158,13 @@ static void verify(struct workload *w, struct client_end *end)
 static void probe_all(struct workload *w)
 {
     const struct cluster_options *o = &w->cluster->options;
-    struct raw raws[VNET_NODES_MAX];
-    for (uint32_t n = 0; n < o->nodes; n++) {
-        int rc = raw_open(&raws[n], &w->cluster->nodes[n], &w->cluster->id, 0);
+    struct raw raws[VNET_NODES_MAX * NODE_SHARDS_MAX];
+    uint32_t shards = o->shards, raw_count = o->nodes * shards;
+    for (uint32_t n = 0; n < raw_count; n++) {
+        struct node *node = &w->cluster->nodes[n / shards];
+        int rc = raw_open_shard(&raws[n], node, n % shards, &w->cluster->id, 0);
         if (rc != 0 || raws[n].hello.status != 0) {
-            sim_fail(w->sim, "%s turns a probe away: %d, %d", w->cluster->nodes[n].name, rc,
+            sim_fail(w->sim, "%s turns a probe away: %d, %d", node->name, rc,
                      rc == 0 ? raws[n].hello.status : 0);
             return;
         }
@@ -177,7 +179,7 @@ static void probe_all(struct workload *w)
         for (uint32_t k = 0; k < o->replicas && !w->sim->failed; k++) {
             uint32_t n = (partition + k) % o->nodes;
             struct wire_probe_answer got = {0};
-            int rc = probe(&raws[n], slot, partition, hash, &got);
+            int rc = probe(&raws[n * shards + partition % shards], slot, partition, hash, &got);
             if (rc != 0 || got.state >= WIRE_VALUE_UNKNOWN ||
                 version_compare(got.version, least) < 0)
                 sim_fail(w->sim,
@@ -188,7 +190,7 @@ static void probe_all(struct workload *w)
                          (unsigned long long)least.counter, least.writer);
         }
     }
-    for (uint32_t n = 0; n < o->nodes; n++)
+    for (uint32_t n = 0; n < raw_count; n++)
         raw_close(&raws[n]);
 }
 

@@ -80,6 +80,7 @@ void plan_draw(struct sim *sim, struct plan *ret_plan, struct cluster_options *r
         o->segment_bytes *= 4;
     o->compact_rate = sim_below(sim, 8) == 0 ? 0 : (uint64_t)one_of(sim, 1, 16, 256) << 20;
     o->compact_dead_percent = one_of(sim, 10, 30, 60);
+    o->shards = one_of(sim, 1, 2, 3);
 }
 
 void workload_run(struct workload *w, struct sim *sim)
@@ -88,16 +89,21 @@ void workload_run(struct workload *w, struct sim *sim)
     *w = (struct workload){.sim = sim, .troubled = -1};
     history_init(&w->history, sim);
     plan_draw(sim, &w->plan, &options);
-    sim_trace(sim, "plan: %u nodes, %u clients, %u keys, %u calls, faults %x every %llu ms",
-              options.nodes, options.clients, w->plan.keys, w->plan.calls, w->plan.faults,
-              (unsigned long long)(w->plan.fault_interval_ns / SIM_MS));
+    sim_trace(sim,
+              "plan: %u nodes of %u shards, %u clients, %u keys, %u calls, faults %x every %llu ms",
+              options.nodes, options.shards, options.clients, w->plan.keys, w->plan.calls,
+              w->plan.faults, (unsigned long long)(w->plan.fault_interval_ns / SIM_MS));
     w->cluster = cluster_create(sim, &options);
     if (sim->failed)
         return;
     for (uint32_t i = 0; i < options.nodes; i++) {
-        struct vdisk_faults *faults = vdisk_faults(w->cluster->nodes[i].disk);
-        faults->write_ns = one_of(sim, 50, 200, 5000) * SIM_US;
-        faults->read_ns = one_of(sim, 50, 150, 5000) * SIM_US;
+        uint64_t write_ns = one_of(sim, 50, 200, 5000) * SIM_US;
+        uint64_t read_ns = one_of(sim, 50, 150, 5000) * SIM_US;
+        for (uint32_t k = 0; k < options.shards; k++) {
+            struct vdisk_faults *faults = vdisk_faults(w->cluster->nodes[i].shards[k].disk);
+            faults->write_ns = write_ns;
+            faults->read_ns = read_ns;
+        }
     }
     workload_begin(w);
     trouble_begin(w);

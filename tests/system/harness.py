@@ -134,7 +134,7 @@ def wait_for(what, condition, within=30):
 class Node:
     """One kho-node of its own, outside a cluster."""
 
-    def __init__(self, name, *options, init=True, environment=None):
+    def __init__(self, name, *options, init=True, environment=None, shards=1):
         self.data = path(name)
         self.options = options
         self.environment = dict(os.environ, **(environment or {}))
@@ -142,7 +142,7 @@ class Node:
         self.process = None
         self.port = 0
         if init:
-            run(NODE, "init", self.data, "--segment-size", "32M")
+            run(NODE, "init", self.data, "--segment-size", "32M", "--shards", str(shards))
         _nodes.append(self)
 
     def start(self, serving=True):
@@ -186,10 +186,10 @@ class Cluster:
 
     names = ("a", "b", "c")
 
-    def __init__(self, collection="records", folder="cluster"):
+    def __init__(self, collection="records", folder="cluster", shards=1):
         self.dir = path(folder)
         _clusters.append(self)
-        self.kho("local", "up")
+        self.kho("local", "up", "--shards", str(shards))
         if collection:
             self.kho("collection", "create", collection)
 

@@ -729,6 +729,39 @@ static void test_other_shard(void **state)
     serving_destroy(s);
 }
 
+/* Who pushes a map is told that the node has it once all shards of it have: those that pushed the
+ * older ones, too, and again one that is in force already. */
+static void test_map_spreads(void **state)
+{
+    (void)state;
+    struct serving *s = serving_create_shards(2);
+    struct wire_head head;
+    size_t length;
+    serving_connect(s, 0);
+    uint8_t *maps[3];
+    uint64_t requests[3];
+    for (unsigned i = 0; i < 3; i++) {
+        maps[i] = serving_map(i + 1, 0, 0, 0, &length);
+        requests[i] = serving_push_map(s, 0, maps[i], length, false, 0, 0);
+        serving_turn(s);
+        serving_expect_nothing(s, 0);
+        assert_int_equal(shard_epoch(s->shard), i + 1);
+    }
+    shard_map_spread(s->shard, 2, s->now);
+    serving_turn(s);
+    serving_expect_nothing(s, 0);
+    shard_map_spread(s->shard, 3, s->now);
+    serving_turn(s);
+    for (unsigned i = 0; i < 3; i++)
+        serving_expect(s, 0, requests[i], 0, &head);
+    requests[2] = serving_push_map(s, 0, maps[2], length, false, 0, 0);
+    serving_turn(s);
+    serving_expect(s, 0, requests[2], 0, &head);
+    for (unsigned i = 0; i < 3; i++)
+        free(maps[i]);
+    serving_destroy(s);
+}
+
 /* Every entry of a read is answered once, whatever order its reads end in, with at most 64 of a
  * frame and 256 of the shard under way. */
 static void test_reads_in_any_order(void **state)
@@ -1093,6 +1126,7 @@ int main(void)
         cmocka_unit_test(test_large_bound),
         cmocka_unit_test(test_probe),
         cmocka_unit_test(test_other_shard),
+        cmocka_unit_test(test_map_spreads),
         cmocka_unit_test(test_reads_in_any_order),
         cmocka_unit_test(test_read_statuses),
         cmocka_unit_test(test_list),

@@ -353,6 +353,8 @@ static inline void serving_use_map(struct serving *s, int32_t conn, uint64_t epo
     s->map_bytes = serving_map(epoch, 0, 0, 0, &length);
     uint64_t request = serving_push_map(s, conn, s->map_bytes, length, false, 0, 0);
     serving_turn(s);
+    shard_map_spread(s->shard, epoch, s->now); /* other shards of the node have it at once */
+    serving_turn(s);
     serving_expect(s, conn, request, 0, &head);
     assert_int_equal(map_decode(s->map_bytes, length, &s->map), 0);
 }
