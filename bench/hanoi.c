@@ -546,7 +546,7 @@ int hanoi_run(const struct hanoi_options *options)
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     local_memory(memory, h.census.citizens + h.census.eids + h.event_count, 0);
-    if (options->cluster == NULL && local_up(&h.local, options->dir, LOCAL_NODES, memory) != 0)
+    if (options->cluster == NULL && local_up(&h.local, options->dir, LOCAL_NODES, 1, memory) != 0)
         h.failures++;
     else
         work(&h);

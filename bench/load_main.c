@@ -297,8 +297,8 @@ static int nodes_start(struct bench *b)
     }
     local_memory(memory, o->command != LOAD_GET ? NEW_RECORDS : o->records,
                  o->records * (VALUE_KEY + o->value_max));
-    if (local_up(&b->local, o->dir, (unsigned)o->local, o->memory != NULL ? o->memory : memory) !=
-        0)
+    if (local_up(&b->local, o->dir, (unsigned)o->local, (unsigned)o->shards,
+                 o->memory != NULL ? o->memory : memory) != 0)
         return -1;
     b->seeds = b->local.cluster;
     return 0;

@@ -32,6 +32,8 @@ static const struct spec {
 } specs[] = {
     {"local", "N", "so many nodes on this machine, of the bench's own, 1 to 9 (default 3)",
      AT(local), 1, 9, KIND_NUMBER, OF_ALL},
+    {"shards", "N", "of each local node, 1 to 16 (default 1)", AT(shards), 1, 16, KIND_NUMBER,
+     OF_ALL},
     {"cluster", "LIST", "HOST:PORT,… of a running cluster instead; its nodes' CPU isn't seen",
      AT(cluster), 0, 0, KIND_TEXT, OF_ALL},
     {"dir", "DIR",
@@ -218,6 +220,7 @@ static struct load_options options_default(enum load_command command)
                                  .pick = PICK_KINDS,
                                  .mix = mix_find("a"),
                                  .clients = 1,
+                                 .shards = 1,
                                  .value_min = 300,
                                  .value_max = 300,
                                  .seed = 1};
@@ -244,6 +247,8 @@ static int options_check(const struct load_options *o, char *why, size_t room)
     if (o->cluster != NULL && o->local != 0)
         return say(why, room,
                    "--cluster uses a running cluster and --local starts one: only one of them");
+    if (o->cluster != NULL && o->shards != 1)
+        return say(why, room, "--shards is of new local nodes: a running cluster has its own");
     if (o->loaded && o->cluster == NULL)
         return say(why, room, "--loaded: new local nodes have no records; with --cluster only");
     if ((OF_LOADED & 1u << o->command) != 0 && o->records == 0)

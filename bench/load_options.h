@@ -14,6 +14,7 @@ struct load_options {
     enum load_command command;
     double seconds, warmup; /* what is measured, and what goes before it */
     uint64_t local;         /* nodes to start on this machine; 0: none */
+    uint64_t shards;        /* of each local node */
     const char *cluster;    /* "HOST:PORT,…" instead */
     const char *dir;        /* of local nodes; NULL: a temporary one */
     const char *memory;     /* of each local node; NULL: by the number of records */

@@ -16,12 +16,13 @@ void load_report_settings(struct report *report, const struct load_options *o)
 {
     char workload[2] = {o->mix->letter, '\0'};
     json_t *settings = json_pack(
-        "{s:f, s:f, s:I, s:I, s:I, s:I, s:f, s:b, s:I, s:s, s:I, s:I, s:b, s:I}", "seconds",
-        o->seconds, "warmup", o->warmup, "local", (json_int_t)o->local, "clients",
-        (json_int_t)o->clients, "batch", (json_int_t)o->batch, "inflight", (json_int_t)o->inflight,
-        "rate", o->rate, "fixed", (int)o->fixed, "records", (json_int_t)o->records, "distribution",
-        pick_name(o), "value_min", (json_int_t)o->value_min, "value_max", (json_int_t)o->value_max,
-        "incompressible", (int)o->incompressible, "seed", (json_int_t)o->seed);
+        "{s:f, s:f, s:I, s:I, s:I, s:I, s:I, s:f, s:b, s:I, s:s, s:I, s:I, s:b, s:I}", "seconds",
+        o->seconds, "warmup", o->warmup, "local", (json_int_t)o->local, "shards",
+        (json_int_t)o->shards, "clients", (json_int_t)o->clients, "batch", (json_int_t)o->batch,
+        "inflight", (json_int_t)o->inflight, "rate", o->rate, "fixed", (int)o->fixed, "records",
+        (json_int_t)o->records, "distribution", pick_name(o), "value_min", (json_int_t)o->value_min,
+        "value_max", (json_int_t)o->value_max, "incompressible", (int)o->incompressible, "seed",
+        (json_int_t)o->seed);
     if (o->command == LOAD_MIXED)
         json_object_set_new(settings, "workload", json_string(workload));
     json_object_set_new(report->root, "settings", settings);

@@ -17,7 +17,7 @@
 /* What a node may use: buffers and cache, and the index of its records with room to grow. Its cache
  * takes an eighth. */
 enum { MEMORY_MB = 384, MEMORY_PER_RECORD = 64, MEMORY_MAX_MB = 4096, CACHE_PART = 8 };
-enum { LOCAL_OPTIONS_MAX = 4 };
+enum { LOCAL_OPTIONS_MAX = 6 };
 
 /* Beside our own program, else whatever PATH has. */
 static void kho_find(char *path, size_t size)
@@ -134,9 +134,10 @@ char *local_memory(char *to, uint64_t records, uint64_t cached_bytes)
     return to;
 }
 
-int local_up(struct local *local, const char *dir, unsigned nodes, const char *memory)
+int local_up(struct local *local, const char *dir, unsigned nodes, unsigned shards,
+             const char *memory)
 {
-    char verb[] = "up", words[4][16] = {"--memory", "", "--nodes", ""};
+    char verb[] = "up", words[6][16] = {"--memory", "", "--nodes", "", "--shards", ""};
     *local = (struct local){.node_count = 0};
     kho_find(local->kho, sizeof local->kho);
     if (dir != NULL)
@@ -146,7 +147,10 @@ int local_up(struct local *local, const char *dir, unsigned nodes, const char *m
     local->up = true;
     snprintf(words[1], sizeof words[1], "%s", memory);
     snprintf(words[3], sizeof words[3], "%u", nodes);
-    int rc = local_run(local, verb, (char *[]){words[0], words[1], words[2], words[3], NULL}, -1);
+    snprintf(words[5], sizeof words[5], "%u", shards);
+    int rc =
+        local_run(local, verb,
+                  (char *[]){words[0], words[1], words[2], words[3], words[4], words[5], NULL}, -1);
     if (rc != 0)
         fprintf(stderr, "kho-bench: '%s local up --dir %s' ended with code %d\n", local->kho,
                 local->dir, rc);

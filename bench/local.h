@@ -27,7 +27,8 @@ struct local {
 
 /* So many nodes, 1 to 9, of that much memory each ("2G"). `dir` NULL: a folder made in $TMPDIR or
  * /var/tmp. 0, or -1 with a sentence on stderr; then nothing is left running. */
-int local_up(struct local *local, const char *dir, unsigned nodes, const char *memory);
+int local_up(struct local *local, const char *dir, unsigned nodes, unsigned shards,
+             const char *memory);
 /* Memory for that many records, whose values the cache holds up to `cached_bytes`: text for
  * local_up in `to`, of at least 32 bytes. Returns `to`. */
 char *local_memory(char *to, uint64_t records, uint64_t cached_bytes);
