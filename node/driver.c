@@ -193,7 +193,7 @@ static void inputs_feed(struct driver *driver)
         driver->under_way--;
         shard_completed(driver->shard, KHO_CONTAINER_OF(link, struct op, link), driver->now);
     }
-    peers_deliver(driver->peers);
+    peers_settled(driver->peers);
     greet_tick(driver->greet);
     disk_tick(driver->disk, driver->now);
     map_follow(driver);
@@ -232,7 +232,7 @@ static void outputs_carry(struct driver *driver)
 
 static uint64_t wait_ns(const struct driver *driver)
 {
-    if (!queue_empty(&driver->done) || peers_waiting(driver->peers))
+    if (!queue_empty(&driver->done))
         return 0;
     uint64_t deadline = kho_min(shard_deadline(driver->shard), greet_deadline(driver->greet));
     deadline = kho_min(deadline, disk_deadline(driver->disk));

@@ -47,8 +47,7 @@ static const char help_text[] =
     "  --shards N           refuse to serve a folder of another number of shards\n"
     "  --memory SIZE        bound on the node's memory: index, cache and buffers, divided among "
     "its\n"
-    "                       shards, with 256K a shard for each of --connections; at it new keys\n"
-    "                       are refused as full. At least 64M a shard beyond that (1G)\n"
+    "                       shards; at it new keys are refused as full. At least 72M a shard (1G)\n"
     "  --connections N      clients served at once, each by all shards, 1 to 16384 (256); near "
     "it,\n"
     "                       those that ask nothing for 5 s make room for others\n"
@@ -118,7 +117,7 @@ static int folder_serve(const struct options *options, const struct folder *fold
     shard->incarnation = folder->identity.incarnation;
     shard->segment_bytes = folder->identity.segment_bytes;
     shard->connections_max = (uint32_t)options->connections;
-    shard->memory_max = options->memory_bytes / count - options_connections_bytes(options);
+    shard->memory_max = options_shard_memory(options, count);
     shard->commits_max = (uint32_t)options->commits;
     shard->idle_mark_ms = (uint32_t)options->idle_mark_ms;
     shard->reserve_bytes = options->reserve_bytes;

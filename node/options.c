@@ -31,9 +31,9 @@ struct spec {
 
 #define MIB ((uint64_t)1 << 20)
 #define GIB ((uint64_t)1 << 30)
-/* The driver's receive buffer of one connection; they count as part of --memory. */
-#define CONNECTION_BYTES ((uint64_t)256 << 10)
-#define AT(member)       offsetof(struct options, member)
+/* The driver's own of a shard: its receive buffer and its ring. */
+#define DRIVER_BYTES ((uint64_t)2 << 20)
+#define AT(member)   offsetof(struct options, member)
 
 static const struct spec run_specs[] = {
     {"data", KIND_TEXT, true, AT(data), 1, OPTIONS_PATH_MAX},
@@ -305,12 +305,12 @@ static bool file_read(struct reader *reader)
     return false;
 }
 
-uint64_t options_connections_bytes(const struct options *options)
+uint64_t options_shard_memory(const struct options *options, uint32_t shards)
 {
-    return options->connections * CONNECTION_BYTES;
+    uint64_t part = options->memory_bytes / shards;
+    return part - part / 16 - DRIVER_BYTES;
 }
 
-/* A shard's part of the memory is what the receive buffers leave of its share. */
 int options_shards_check(const struct options *options, uint32_t shards, char *error)
 {
     char least[32], memory[32];
@@ -324,16 +324,14 @@ int options_shards_check(const struct options *options, uint32_t shards, char *e
             (unsigned long long)options->shards);
         return -1;
     }
-    uint64_t need = shards * (64 * MIB + options_connections_bytes(options));
+    const uint64_t need = (uint64_t)shards * 72 * MIB;
     if (options->memory_bytes >= need)
         return 0;
     options_size_text(kho_round_up(need, MIB), least, sizeof least);
     options_size_text(options->memory_bytes, memory, sizeof memory);
     snprintf(error, OPTIONS_ERROR_MAX,
-             "--memory %s is too little with --connections %llu (256K each) and %u shard%s (64M "
-             "each): at least %s",
-             memory, (unsigned long long)options->connections, shards, shards == 1 ? "" : "s",
-             least);
+             "--memory %s is too little for %u shard%s (72M each): at least %s", memory, shards,
+             shards == 1 ? "" : "s", least);
     return -1;
 }
 

@@ -37,9 +37,9 @@ int options_read_init(int argc, char **argv, struct options *ret_options, char *
 /* Whether the options suit a folder of so many shards: -1, with the reason in `error`, when another
  * number is expected or `memory_bytes` is too little for so many. */
 int options_shards_check(const struct options *options, uint32_t shards, char *error);
-/* What the receive buffers of one shard take of `memory_bytes`: a client has a connection to each.
+/* What of `memory_bytes` one shard's core may ask the heap for: the heap and the driver need some.
  */
-uint64_t options_connections_bytes(const struct options *options);
+uint64_t options_shard_memory(const struct options *options, uint32_t shards);
 
 /* "1G", "64M", "500K", "1234": bytes, as people write sizes. False: not a size. */
 bool options_size(const char *text, uint64_t *ret_bytes);

@@ -1,11 +1,12 @@
 /* peers.c: the connections of the shard, from HELLO to close.
  *
- * A socket that said HELLO becomes a *peer* with a connection number and a receive buffer of
- * 256 KiB. A peer receives while the core wants it (OP_RECEIVE): one request at a time, whose bytes
- * are lent to the shard and which is then started again. Bytes that arrive after a stop are held,
- * at most one buffer, until the next start. OP_CLOSE shuts the socket down, which ends what is
- * under way on it, and ends itself last; the number is free again only after the shard has been
- * told.
+ * A socket that said HELLO becomes a *peer* with a connection number. While the core wants its
+ * bytes (OP_RECEIVE) the ring tells when it is readable, once; then as much as one buffer holds is
+ * taken and lent to the shard, and the ring is asked again. All peers share that buffer, since the
+ * shard has used the bytes or copied them when it returns: so a connection that is silent costs no
+ * memory, and the buffer stays in the core's cache. What arrives after a stop waits in the socket.
+ * OP_CLOSE shuts the socket down, which ends what is under way on it, and ends itself last; the
+ * number is free again only after the shard has been told.
  *
  * What strangers can cost is bounded: `connections_max` peers, a log line about refusals every ten
  * seconds. */
@@ -15,6 +16,7 @@
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -25,17 +27,15 @@
 enum { BUFFER_BYTES = KHO_FRAME_MAX, REFUSALS_SECONDS = 10, RETRIES_MAX = 16 };
 
 struct peer {
-    struct task task; /* the receive under way */
+    struct task task; /* ends when the socket is readable */
     struct peers *peers;
-    struct queue link; /* free, closed, or ready: held bytes may be delivered */
+    struct queue link; /* free, or closed */
     int32_t conn;
-    int fd; /* -1: free */
-    uint8_t *buffer;
-    uint32_t held;  /* bytes in the buffer that wait for the core to want them */
+    int fd;         /* -1: free */
     uint32_t sends; /* under way */
     uint32_t tries;
     bool receiving; /* the core wants bytes */
-    bool armed;     /* a receive is under way */
+    bool armed;     /* the task is under way */
     bool broken;    /* the shard knows that there are no more */
     struct op *closing;
 };
@@ -60,13 +60,13 @@ struct peers {
     uint32_t open;
     struct queue free;   /* of struct peer.link */
     struct queue closed; /* their OP_CLOSE is in `done` and not yet with the shard */
-    struct queue ready;
+    uint8_t *buffer;     /* of BUFFER_BYTES: what was just received */
     struct queue send_pool;
     uint64_t refused;        /* since the last line about it */
     uint64_t refused_log_ns; /* when the next may be written */
 };
 
-static void receive_ended(struct task *task, int result);
+static void readable_ended(struct task *task, int result);
 static void send_ended(struct task *task, int result);
 
 /* --- Life ------------------------------------------------------------------------------------- */
@@ -78,7 +78,10 @@ struct peers *peers_create(struct uring *uring, struct shard *shard, uint32_t co
     if (peers == NULL)
         return NULL;
     peers->table = calloc(connections_max, sizeof *peers->table);
-    if (peers->table == NULL) {
+    peers->buffer = malloc(BUFFER_BYTES);
+    if (peers->table == NULL || peers->buffer == NULL) {
+        free(peers->table);
+        free(peers->buffer);
         free(peers);
         return NULL;
     }
@@ -86,12 +89,12 @@ struct peers *peers_create(struct uring *uring, struct shard *shard, uint32_t co
     peers->shard = shard;
     peers->done = done;
     peers->connections_max = connections_max;
-    struct queue *heads[] = {&peers->free, &peers->closed, &peers->ready, &peers->send_pool};
+    struct queue *heads[] = {&peers->free, &peers->closed, &peers->send_pool};
     for (size_t i = 0; i < KHO_COUNT_OF(heads); i++)
         queue_init(heads[i]);
     for (uint32_t i = 0; i < connections_max; i++) {
         peers->table[i] = (struct peer){
-            .task = {.ended = receive_ended}, .peers = peers, .conn = (int32_t)i, .fd = -1};
+            .task = {.ended = readable_ended}, .peers = peers, .conn = (int32_t)i, .fd = -1};
         queue_push(&peers->free, &peers->table[i].link);
     }
     return peers;
@@ -104,12 +107,12 @@ void peers_destroy(struct peers *peers)
     for (uint32_t i = 0; i < peers->connections_max; i++) {
         if (peers->table[i].fd >= 0)
             close(peers->table[i].fd);
-        free(peers->table[i].buffer);
     }
     struct queue *link;
     while ((link = queue_pop(&peers->send_pool)) != NULL)
         free(KHO_CONTAINER_OF(link, struct send, link));
     free(peers->table);
+    free(peers->buffer);
     free(peers);
 }
 
@@ -175,18 +178,9 @@ void peers_take(struct peers *peers, int fd, const struct wire_hello_client *hel
         refuse(peers, fd, KHO_EBUSY, "all connections are taken; raise --connections");
         return;
     }
-    uint8_t *buffer = malloc(BUFFER_BYTES);
-    if (buffer == NULL) {
-        queue_push_front(&peers->free, link);
-        refuse(peers, fd, KHO_EBUSY, "there is no memory for its buffer");
-        return;
-    }
     struct peer *peer = KHO_CONTAINER_OF(link, struct peer, link);
-    *peer = (struct peer){.task = {.ended = receive_ended},
-                          .peers = peers,
-                          .conn = peer->conn,
-                          .fd = fd,
-                          .buffer = buffer};
+    *peer = (struct peer){
+        .task = {.ended = readable_ended}, .peers = peers, .conn = peer->conn, .fd = fd};
     queue_init(&peer->link);
     peers->open++;
     shard_accepted(peers->shard, peer->conn, hello, peers->now);
@@ -215,10 +209,10 @@ static void op_end(struct peers *peers, struct op *op, int result)
 
 static void peer_arm(struct peer *peer)
 {
-    if (!peer->receiving || peer->armed || peer->broken || peer->closing != NULL || peer->held > 0)
+    if (!peer->receiving || peer->armed || peer->broken || peer->closing != NULL)
         return;
     peer->armed = true;
-    uring_receive(peer->peers->uring, &peer->task, peer->fd, peer->buffer, BUFFER_BYTES);
+    uring_readable(peer->peers->uring, &peer->task, peer->fd);
 }
 
 /* Closes the socket once nothing is under way on it. */
@@ -229,50 +223,58 @@ static void peer_settle(struct peer *peer)
     if (op == NULL || peer->armed || peer->sends > 0)
         return;
     close(peer->fd);
-    free(peer->buffer);
     peer->fd = -1;
-    peer->buffer = NULL;
     peer->closing = NULL;
     peers->open--;
-    queue_remove(&peer->link);
     queue_push(&peers->closed, &peer->link);
     op_end(peers, op, 0);
 }
 
-static void receive_ended(struct task *task, int result)
+static void peer_broke(struct peer *peer, int error)
+{
+    peer->broken = true;
+    shard_disconnected(peer->peers->shard, peer->conn, error, peer->peers->now);
+}
+
+static void peer_receive(struct peer *peer)
+{
+    struct peers *peers = peer->peers;
+    ssize_t len = recv(peer->fd, peers->buffer, BUFFER_BYTES, MSG_DONTWAIT);
+    int error = len < 0 ? -errno : 0;
+    bool again =
+        error == -EAGAIN || error == -EINTR || (error == -ENOMEM && peer->tries++ < RETRIES_MAX);
+    if (len <= 0 && !again) {
+        peer_broke(peer, error);
+        return;
+    }
+    if (len > 0) {
+        peer->tries = 0;
+        shard_received(peers->shard, peer->conn, peers->buffer, (size_t)len, peers->now);
+    }
+    peer_arm(peer);
+}
+
+static void readable_ended(struct task *task, int result)
 {
     struct peer *peer = KHO_CONTAINER_OF(task, struct peer, task);
-    struct peers *peers = peer->peers;
     peer->armed = false;
     if (peer->closing != NULL) {
         peer_settle(peer);
-        return;
-    }
-    if ((result == -EINTR || result == -EAGAIN || result == -ENOMEM) &&
-        peer->tries++ < RETRIES_MAX) {
+    } else if ((result == -EINTR || result == -EAGAIN || result == -ENOMEM) &&
+               peer->tries++ < RETRIES_MAX) {
         peer_arm(peer);
-        return;
+    } else if (result < 0) {
+        peer_broke(peer, result);
+    } else if (peer->receiving) {
+        peer_receive(peer);
+    } else if (result & (POLLERR | POLLHUP)) {
+        peer_broke(peer, -ECONNRESET); /* what it still holds nobody could answer */
     }
-    if (result <= 0) {
-        peer->broken = true;
-        shard_disconnected(peers->shard, peer->conn, result, peers->now);
-        return;
-    }
-    peer->tries = 0;
-    if (!peer->receiving) {
-        peer->held = (uint32_t)result;
-        return;
-    }
-    shard_received(peers->shard, peer->conn, peer->buffer, (size_t)result, peers->now);
-    peer_arm(peer);
 }
 
 static void receive_start(struct peers *peers, struct peer *peer, struct op *op)
 {
     peer->receiving = op->len != 0;
-    queue_remove(&peer->link);
-    if (peer->receiving && peer->held > 0 && peer->closing == NULL)
-        queue_push(&peers->ready, &peer->link);
     peer_arm(peer);
     op_end(peers, op, 0);
 }
@@ -333,7 +335,6 @@ static void close_start(struct peer *peer, struct op *op)
 {
     KHO_ASSERT(peer->closing == NULL);
     peer->closing = op;
-    queue_remove(&peer->link);
     /* What the kernel has taken for sending still leaves; requests under way end now. */
     if (peer->armed || peer->sends > 0)
         shutdown(peer->fd, SHUT_RDWR);
@@ -353,21 +354,7 @@ void peers_start(struct peers *peers, struct op *op)
 
 /* --- Once a turn ------------------------------------------------------------------------------ */
 
-void peers_deliver(struct peers *peers)
+void peers_settled(struct peers *peers)
 {
-    struct queue *link;
     queue_append_all(&peers->free, &peers->closed);
-    while ((link = queue_pop(&peers->ready)) != NULL) {
-        struct peer *peer = KHO_CONTAINER_OF(link, struct peer, link);
-        uint32_t held = peer->held;
-        KHO_ASSERT(held > 0 && peer->receiving && peer->closing == NULL);
-        peer->held = 0;
-        shard_received(peers->shard, peer->conn, peer->buffer, held, peers->now);
-        peer_arm(peer);
-    }
-}
-
-bool peers_waiting(const struct peers *peers)
-{
-    return !queue_empty(&peers->ready);
 }

@@ -9,7 +9,7 @@
 struct peers;
 
 /* All is borrowed until peers_destroy(). Ended ops go to `done`; connections and their bytes go
- * straight to the shard, from peers_take(), uring_reap() and peers_deliver(). NULL: no memory. */
+ * straight to the shard, from peers_take() and uring_reap(). NULL: no memory. */
 struct peers *peers_create(struct uring *uring, struct shard *shard, uint32_t connections_max,
                            struct queue *done);
 /* Takes NULL. The ring must have been destroyed. */
@@ -27,10 +27,8 @@ void peers_stop(struct peers *peers);
 void peers_turn(struct peers *peers, struct kho_now now);
 /* Starts OP_SEND, OP_RECEIVE or OP_CLOSE. */
 void peers_start(struct peers *peers, struct op *op);
-/* Once a turn, when the shard has got all ended ops: hands over bytes that were held back. */
-void peers_deliver(struct peers *peers);
-/* The next turn is wanted at once. */
-bool peers_waiting(const struct peers *peers);
+/* Once a turn, when the shard has got all ended ops: numbers of closed connections are free. */
+void peers_settled(struct peers *peers);
 /* No connection is open. */
 bool peers_idle(const struct peers *peers);
 

@@ -93,8 +93,12 @@ struct uring *uring_create(uint32_t tasks_max, char *error, bool *ret_refused)
         snprintf(uring->mode, sizeof uring->mode, "%s, %u/%u entries", attempts[i].text,
                  params.sq_entries, params.cq_entries);
         if ((params.features & IORING_FEAT_EXT_ARG) != 0 &&
-            (params.features & IORING_FEAT_NODROP) != 0)
+            (params.features & IORING_FEAT_NODROP) != 0) {
+            /* The process has several threads, so each look-up of the ring's descriptor would cost
+             * atomic operations; where the kernel can't keep it (before 5.18), it goes without. */
+            io_uring_register_ring_fd(&uring->ring);
             return uring;
+        }
         io_uring_queue_exit(&uring->ring);
         code = -ENOSYS; /* older than 5.11: no wait with a timeout */
     }

@@ -46,7 +46,7 @@ void uring_write(struct uring *uring, struct task *task, int fd, const uint8_t *
 void uring_accept(struct uring *uring, struct task *task, int fd);
 void uring_receive(struct uring *uring, struct task *task, int fd, uint8_t *to, uint32_t len);
 void uring_send(struct uring *uring, struct task *task, int fd, const uint8_t *from, uint32_t len);
-/* Ends when `fd` is readable. */
+/* Ends when `fd` is readable, or has an error: with poll(2)'s events. */
 void uring_readable(struct uring *uring, struct task *task, int fd);
 
 #endif

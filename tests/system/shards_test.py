@@ -101,7 +101,7 @@ def refused(data, *options, code, naming):
 
 
 refused(alone.data, "--shards", "1", code=2, naming=["--shards 1", "made with 2", "init --shards 1"])
-refused(alone.data, "--memory", "130M", code=2, naming=["--memory 130M", "2 shards", "256M"])
+refused(alone.data, "--memory", "130M", code=2, naming=["--memory 130M", "2 shards", "144M"])
 
 say("a node doesn't start with one shard's folder missing, or damaged")
 os.rename(path("alone", "shard-001"), path("aside"))
