@@ -296,6 +296,7 @@ static enum driver_exit driver_open(struct driver *driver)
         journal_write(EVENT_ERROR, "%s", error);
         return refused ? DRIVER_NO_URING : DRIVER_FAILED;
     }
+    uring_watch(driver->uring, options->watch_ns);
     int code = shard_create(&options->shard, &driver->shard);
     if (code == 0) {
         driver->disk = disk_create(driver->uring, options->folder, &driver->done);

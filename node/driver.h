@@ -10,6 +10,7 @@ struct driver_options {
     struct shard_options shard;
     const struct shard_folder *folder; /* opened; borrowed */
     struct team *team;                 /* borrowed */
+    uint64_t watch_ns;                 /* uring_watch() */
     int listen_fd;                     /* bound; listens by the time that the team says accept */
 };
 

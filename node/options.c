@@ -46,6 +46,7 @@ static const struct spec run_specs[] = {
     {"reserve", KIND_SIZE, true, AT(reserve_bytes), 0, 16384 * GIB},
     {"idle-mark-ms", KIND_NUMBER, true, AT(idle_mark_ms), 1, 60000},
     {"commits", KIND_NUMBER, true, AT(commits), 1, 16},
+    {"watch-us", KIND_NUMBER, true, AT(watch_us), 0, 1000},
     {"log-level", KIND_LEVEL, true, AT(log_level), 0, 0},
     {"help", KIND_SWITCH, false, AT(help), 0, 1},
 };
@@ -363,6 +364,7 @@ int options_read_run(int argc, char **argv, struct options *ret_options, char *e
     options.reserve_bytes = shard.reserve_bytes;
     options.idle_mark_ms = shard.idle_mark_ms;
     options.commits = shard.commits_max;
+    options.watch_us = 50;
     snprintf(options.listen, sizeof options.listen, "127.0.0.1:7700");
     error[0] = '\0';
     if (!flags_read(&reader, argc, argv))

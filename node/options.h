@@ -20,6 +20,7 @@ struct options {
     uint64_t reserve_bytes;
     uint64_t idle_mark_ms;
     uint64_t commits;
+    uint64_t watch_us;
     uint64_t log_level; /* enum event_level */
     /* init */
     uint64_t segment_bytes;

@@ -65,6 +65,7 @@ static bool worker_start(struct node *node, uint32_t number)
     worker->driver = (struct driver_options){.shard = options->shard,
                                              .folder = folder,
                                              .team = node->team,
+                                             .watch_ns = options->watch_ns,
                                              .listen_fd = options->listen_fd};
     struct shard_options *shard = &worker->driver.shard;
     shard->shard = number;

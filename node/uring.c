@@ -15,13 +15,17 @@
 #include <fcntl.h>
 #include <liburing.h>
 #include <poll.h>
+#include <sched.h>
+#include <time.h>
 
 struct uring {
     struct io_uring ring;
     char mode[96];
+    uint64_t watch_ns; /* how long uring_wait() looks before it sleeps; 0: not at all */
+    uint32_t trust;    /* that watching pays, up to TRUST_MAX */
 };
 
-enum { SUBMISSIONS = 1024, COMPLETIONS_MAX = 65536 };
+enum { SUBMISSIONS = 1024, COMPLETIONS_MAX = 65536, TRUST_MAX = 8, TRUST_MIN = 4 };
 
 /* --- Making it -------------------------------------------------------------------------------- */
 
@@ -122,18 +126,79 @@ const char *uring_mode(const struct uring *uring)
 
 /* --- Turning it ------------------------------------------------------------------------------- */
 
+void uring_watch(struct uring *uring, uint64_t watch_ns)
+{
+    uring->watch_ns = watch_ns;
+}
+
+static uint64_t mono_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* Something has ended, or its end only waits for an entry into the kernel. */
+static bool ended_some(const struct uring *uring)
+{
+    const struct io_uring *ring = &uring->ring;
+    return io_uring_cq_ready(ring) > 0 ||
+           (IO_URING_READ_ONCE(*ring->sq.kflags) & IORING_SQ_TASKRUN) != 0;
+}
+
+/* A wait that could have been watched to its end speaks for watching the next, another against. */
+static void watch_learn(struct uring *uring, bool soon)
+{
+    if (soon)
+        uring->trust = (uint32_t)kho_min(uring->trust + 1, TRUST_MAX);
+    else if (uring->trust > 0)
+        uring->trust--;
+}
+
+/* Submits, and looks for what ends soon without sleeping: waking a core that sleeps takes longer
+ * than much of what is waited for. Whoever else can use the core gets it at each look. False:
+ * nothing has ended, or it isn't worth a try. */
+static bool watch(struct uring *uring, uint64_t timeout_ns, int *ret_code)
+{
+    if (uring->watch_ns == 0 || uring->trust < TRUST_MIN)
+        return false;
+    *ret_code = io_uring_submit(&uring->ring);
+    if (*ret_code < 0)
+        return true;
+    uint64_t end = mono_ns() + kho_min(timeout_ns, uring->watch_ns);
+    bool soon = ended_some(uring);
+    while (!soon && mono_ns() < end) {
+        sched_yield();
+        soon = ended_some(uring);
+    }
+    watch_learn(uring, soon);
+    if (soon)
+        *ret_code = io_uring_get_events(&uring->ring);
+    return soon;
+}
+
+static int sleep_until_ended(struct uring *uring, uint64_t timeout_ns)
+{
+    struct io_uring_cqe *cqe;
+    struct __kernel_timespec timeout = {.tv_sec = (long long)(timeout_ns / 1000000000u),
+                                        .tv_nsec = (long long)(timeout_ns % 1000000000u)};
+    bool learning = uring->watch_ns > 0 && uring->trust < TRUST_MIN;
+    uint64_t begun = learning ? mono_ns() : 0;
+    int code = io_uring_submit_and_wait_timeout(&uring->ring, &cqe, 1,
+                                                timeout_ns == UINT64_MAX ? NULL : &timeout, NULL);
+    if (learning)
+        watch_learn(uring, mono_ns() - begun < uring->watch_ns);
+    return code;
+}
+
 int uring_wait(struct uring *uring, uint64_t timeout_ns)
 {
     int code;
     if (timeout_ns == 0) {
         /* Deferred task work runs only on entering the kernel with GETEVENTS. */
         code = io_uring_submit_and_get_events(&uring->ring);
-    } else {
-        struct io_uring_cqe *cqe;
-        struct __kernel_timespec timeout = {.tv_sec = (long long)(timeout_ns / 1000000000u),
-                                            .tv_nsec = (long long)(timeout_ns % 1000000000u)};
-        code = io_uring_submit_and_wait_timeout(&uring->ring, &cqe, 1,
-                                                timeout_ns == UINT64_MAX ? NULL : &timeout, NULL);
+    } else if (!watch(uring, timeout_ns, &code)) {
+        code = sleep_until_ended(uring, timeout_ns);
     }
     /* EAGAIN and EBUSY: the kernel lacks memory or room right now; what wasn't taken is still in
      * the queue and goes with the next turn. */
@@ -146,8 +211,9 @@ uint32_t uring_reap(struct uring *uring)
 {
     struct io_uring_cqe *cqe;
     uint32_t count = 0;
-    /* Only what is there now: tasks started by `ended` are not submitted before the next wait. */
-    while (io_uring_peek_cqe(&uring->ring, &cqe) == 0) {
+    /* Only what is there now: tasks started by `ended` are not submitted before the next wait, and
+     * looking into an empty queue may enter the kernel once more. */
+    while (io_uring_cq_ready(&uring->ring) > 0 && io_uring_peek_cqe(&uring->ring, &cqe) == 0) {
         struct task *task = io_uring_cqe_get_data(cqe);
         int result = cqe->res;
         io_uring_cqe_seen(&uring->ring, cqe);

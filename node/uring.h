@@ -26,6 +26,9 @@ void uring_destroy(struct uring *uring);
 /* How the ring was made, for the log. */
 const char *uring_mode(const struct uring *uring);
 
+/* uring_wait() looks so long for something to end before it sleeps, while that pays; 0, the
+ * beginning: it sleeps at once. */
+void uring_watch(struct uring *uring, uint64_t watch_ns);
 /* Submits what was filled in and waits until something ends, a signal comes or `timeout_ns` have
  * passed; 0: doesn't wait, UINT64_MAX: as long as it takes. 0 or -errno: the ring is broken. */
 int uring_wait(struct uring *uring, uint64_t timeout_ns);
