@@ -24,8 +24,10 @@ enum depot_purpose {
     PURPOSE_FOOTER,      /* context: struct log */
     PURPOSE_FETCH,       /* context: struct fetch */
     PURPOSE_RECOVER,
-    PURPOSE_WINDOW, /* context: struct window, of recovery or of a walk */
+    PURPOSE_WINDOW, /* context: struct window, of a walk */
     PURPOSE_RETIRE,
+    PURPOSE_AHEAD,   /* context: struct ahead, of recovery */
+    PURPOSE_RESTORE, /* context: struct restore */
     PURPOSE_SPACE,
     PURPOSE_CLOSE
 };

@@ -362,8 +362,8 @@ static bool head_valid(const struct footer_head *h)
            h->from % SECTOR == 0 && h->first >= 1 && h->first <= h->last &&
            h->entries <= FOOTER_ENTRIES_MAX && h->runs <= h->entries &&
            (h->runs > 0) == (h->entries > 0) && h->footers < FOOTERS_MAX &&
-           h->length % SECTOR == 0 && h->length <= SEGMENT_BYTES_MAX - h->offset &&
-           h->body <= h->length && h->length - h->body >= FOOTER_HEAD;
+           h->length % SECTOR == 0 && h->length <= FOOTER_BYTES_MAX && h->body <= h->length &&
+           h->length - h->body >= FOOTER_HEAD;
 }
 
 int footer_head_decode(const uint8_t *from, const struct identity *identity,
@@ -403,7 +403,8 @@ static bool refs_valid(const struct footer *footer)
     uint64_t end = 0;
     for (uint32_t i = 0; i < footer->head.footers; i++) {
         struct footer_ref r = footer_ref_at(footer, i);
-        if (r.from < end || r.offset <= r.from || r.length < FOOTER_HEAD || r.length % SECTOR != 0)
+        if (r.from < end || r.offset <= r.from || r.length < FOOTER_HEAD ||
+            r.length > FOOTER_BYTES_MAX)
             return false;
         end = (uint64_t)r.offset + r.length;
     }

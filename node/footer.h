@@ -135,6 +135,9 @@ static inline uint64_t footer_bytes(uint64_t records, uint32_t footers, uint32_t
     return kho_round_up(fixed + FOOTER_ENTRY * records, alignment);
 }
 
+/* More than any footer has. */
+#define FOOTER_BYTES_MAX footer_bytes(FOOTER_ENTRIES_MAX, FOOTERS_MAX, 65536)
+
 /* --- Making ----------------------------------------------------------------------------------- */
 
 /* The records since the last footer of one segment, and which footers it has. */

@@ -4,6 +4,7 @@
  * is durable. Decoding trusts nothing: all counts are checked against the length first. */
 #include "manifest.h"
 
+#include "footer.h"
 #include "place.h"
 #include "store.h"
 
@@ -455,7 +456,7 @@ static bool footer_valid(const struct segment *s)
         return s->footer_bytes == 0;
     return s->sealed && s->footer >= segment_start(s->alignment) && s->footer % s->alignment == 0 &&
            s->footer_bytes % s->alignment == 0 && s->footer_bytes > 0 &&
-           (uint64_t)s->footer + s->footer_bytes <= s->end;
+           s->footer_bytes <= FOOTER_BYTES_MAX && (uint64_t)s->footer + s->footer_bytes <= s->end;
 }
 
 static int decode_segments(struct manifest *manifest, const uint8_t **p, uint32_t count)

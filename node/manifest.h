@@ -119,8 +119,13 @@ struct segment {
     uint8_t state;         /* enum segment_state */
     uint32_t older, newer; /* neighbours among the listed ones, by id; MANIFEST_NO_SLOT: none */
     int32_t file;
-    bool open;    /* the file can be read */
-    bool touched; /* recovery found other bytes than zeros behind its head */
+    bool open;     /* the file can be read */
+    bool touched;  /* recovery found other bytes than zeros behind its head… */
+    uint64_t used; /* …up to here */
+    struct survey_footer {
+        uint64_t last; /* the highest sequence that it covers */
+        uint32_t offset, length;
+    } seen; /* the last footer that the survey saw, durable or not */
 };
 
 struct episode {

@@ -293,7 +293,7 @@ static int phase_strays(struct recover *recover, bool completed)
         if (manifest_is_retired(&depot->manifest, f->name.id))
             return push(recover, OP_UNLINK, f->name, -1, STEP_UNLINK);
         depot->manifest.next_segment = kho_max(depot->manifest.next_segment, f->name.id + 1);
-        int error = buffer_make(recover, WINDOW_READ);
+        int error = buffer_make(recover, AHEAD_READ);
         if (error != 0)
             return give_up(recover, "reading the folder", error, "raise the node's memory");
         return push(recover, OP_OPEN, f->name, DEPOT_FILE_STRAY, STEP_OPEN);
@@ -428,9 +428,13 @@ int recover_start(struct recover *recover, const struct file_found *files, size_
 
 int recover_completed(struct recover *recover, struct op *op, struct kho_now now)
 {
-    if (op->purpose == PURPOSE_WINDOW) {
+    if (op->purpose == PURPOSE_AHEAD || op->purpose == PURPOSE_RESTORE) {
         KHO_ASSERT(recover->phase == PHASE_SCAN);
-        return window_completed(&recover->scan.window, op) ? run(recover, false, now) : 1;
+        if (op->purpose == PURPOSE_AHEAD)
+            ahead_completed(&recover->scan.ahead, op);
+        else
+            restore_completed(&recover->scan.restore, op);
+        return run(recover, false, now);
     }
     KHO_ASSERT(op == &recover->op);
     return run(recover, true, now);
@@ -439,5 +443,6 @@ int recover_completed(struct recover *recover, struct op *op, struct kho_now now
 void recover_progress(const struct recover *recover, uint64_t *ret_done, uint64_t *ret_total)
 {
     *ret_total = recover->scan.total_bytes;
-    *ret_done = kho_min(recover->scan.window.bytes_read, *ret_total);
+    uint64_t done = recover->scan.ahead.bytes_read + recover->scan.restore.bytes_read;
+    *ret_done = kho_min(done, *ret_total);
 }

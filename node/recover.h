@@ -27,7 +27,7 @@ void recover_fini(struct recover *recover);
 /* Copies the list. 1: under way; 0: done; or the error that ends it (an event says why). */
 int recover_start(struct recover *recover, const struct file_found *files, size_t count,
                   struct kho_now now);
-/* A completion of PURPOSE_RECOVER or PURPOSE_WINDOW; as recover_start. */
+/* A completion of PURPOSE_RECOVER, PURPOSE_AHEAD or PURPOSE_RESTORE; as recover_start. */
 int recover_completed(struct recover *recover, struct op *op, struct kho_now now);
 void recover_progress(const struct recover *recover, uint64_t *ret_done, uint64_t *ret_total);
 

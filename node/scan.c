@@ -17,19 +17,22 @@
 int scan_init(struct scan *scan, struct depot *depot)
 {
     *scan = (struct scan){.depot = depot, .gap = NO_GAP, .tail = MANIFEST_NO_SLOT};
-    window_init(&scan->window, depot);
+    ahead_init(&scan->ahead, depot);
     scan->scratch = world_allocate(depot->world, BLOCK_RAW_MAX, 0);
-    scan->since = world_allocate(depot->world, KHO_PARTITIONS_MAX * sizeof *scan->since, 0);
-    return scan->scratch != NULL && scan->since != NULL ? 0 : -ENOMEM;
+    int error = enter_init(&scan->enter, depot);
+    if (error == 0)
+        error = restore_init(&scan->restore, depot, &scan->enter);
+    return scan->scratch != NULL ? error : -ENOMEM;
 }
 
 void scan_fini(struct scan *scan)
 {
     if (scan->depot == NULL)
         return;
-    window_fini(&scan->window);
+    ahead_fini(&scan->ahead);
+    restore_fini(&scan->restore);
+    enter_fini(&scan->enter);
     world_release(scan->depot->world, scan->scratch, BLOCK_RAW_MAX);
-    world_release(scan->depot->world, scan->since, KHO_PARTITIONS_MAX * sizeof *scan->since);
     scan->depot = NULL;
 }
 
@@ -51,29 +54,37 @@ void scan_start(struct scan *scan, struct kho_now now)
         const struct segment *s = slot_segment(scan, i);
         if (s->sealed)
             scan->durable = kho_max(scan->durable, s->last);
-        scan->total_bytes += s->sealed ? s->end : 2 * s->size;
+        /* Footers are mostly less than an eighth of what they cover. */
+        scan->total_bytes += !s->sealed ? s->size : s->footer != 0 ? s->end / 8 : s->end;
     }
     scan->highest = scan->durable;
-    for (uint32_t p = 0; p < scan->depot->map.partitions; p++)
-        scan->since[p] = depot_since(scan->depot, &scan->depot->map, p);
+    enter_start(&scan->enter);
 }
 
-static void slot_begin(struct scan *scan, uint64_t limit)
+/* What is done with a slot: first its head is looked at, then its footers are read, then the blocks
+ * that no footer covers. */
+enum { SLOT_NEW, SLOT_HEAD, SLOT_FOOTERS, SLOT_BLOCKS };
+
+static void gap_close(struct scan *scan)
 {
-    const struct segment *s = slot_segment(scan, scan->slot);
-    window_open(&scan->window, s->file, s->size);
-    scan->position = segment_start(s->alignment);
-    scan->limit = limit;
     scan->gap = NO_GAP;
     scan->gap_dirty = false;
-    scan->begun = true;
-    scan->headed = false;
+    scan->gap_footer = false;
+}
+
+/* Blocks from `position` up to `limit` of the slot are read. */
+static void range_begin(struct scan *scan, uint64_t position, uint64_t limit)
+{
+    ahead_open(&scan->ahead, slot_segment(scan, scan->slot)->file, limit);
+    scan->position = position;
+    scan->limit = limit;
+    gap_close(scan);
 }
 
 static void slot_next(struct scan *scan)
 {
     scan->slot++;
-    scan->begun = false;
+    scan->step = SLOT_NEW;
 }
 
 /* A valid head of this segment at the position. */
@@ -99,6 +110,15 @@ static bool footer_at(const struct scan *scan, const uint8_t *bytes, struct foot
 
 /* --- Survey ----------------------------------------------------------------------------------- */
 
+/* A footer is known to be good for a start once all that it covers is known to be durable. */
+static void seen_confirm(const struct scan *scan, struct segment *s)
+{
+    if (s->seen.length == 0 || s->seen.last > scan->durable)
+        return;
+    s->footer = s->seen.offset;
+    s->footer_bytes = s->seen.length;
+}
+
 /* One step; 1: a read is under way, 0: go on. */
 static int survey_step(struct scan *scan)
 {
@@ -107,31 +127,35 @@ static int survey_step(struct scan *scan)
     struct kho_id checksum;
     const uint8_t *bytes;
     struct segment *s = slot_segment(scan, scan->slot);
-    if (s->sealed || !s->open) {
+    if (s->sealed || !s->open || (scan->step != SLOT_NEW && scan->position >= scan->limit)) {
         slot_next(scan);
         return 0;
     }
-    if (!scan->begun)
-        slot_begin(scan, s->size);
-    if (scan->position >= scan->limit) {
-        slot_next(scan);
-        return 0;
+    if (scan->step == SLOT_NEW) {
+        s->used = segment_start(s->alignment);
+        range_begin(scan, s->used, s->size);
+        scan->step = SLOT_BLOCKS;
     }
-    int there = window_need(&scan->window, scan->position, s->alignment, &bytes);
+    int there = ahead_need(&scan->ahead, scan->position, s->alignment, &bytes);
     if (there != 1)
         return there == 0 ? 1 : there;
+    uint64_t length = 0;
     if (head_at(scan, bytes, &head, &checksum)) {
-        s->touched = true;
         scan->durable = kho_max(scan->durable, head.durable);
         scan->highest = kho_max(scan->highest, head.sequence);
-        scan->position += head.length;
+        length = head.length;
     } else if (footer_at(scan, bytes, &footer)) {
-        s->touched = true;
-        scan->position += footer.length;
-    } else {
-        s->touched = s->touched || !all_zero(bytes, s->alignment);
-        scan->position += s->alignment;
+        seen_confirm(scan, s);
+        s->seen = (struct survey_footer){
+            .last = footer.last, .offset = (uint32_t)footer.offset, .length = footer.length};
+        length = footer.length;
+    } else if (!all_zero(bytes, s->alignment)) {
+        length = s->alignment;
     }
+    if (length > 0)
+        s->used = scan->position + length;
+    s->touched = s->touched || length > 0;
+    scan->position += length > 0 ? length : s->alignment;
     return 0;
 }
 
@@ -197,6 +221,15 @@ static void footer_note(struct scan *scan, const struct footer_head *head)
     footer_maker_skip(tail);
 }
 
+/* The slot's last footer that is known, where the next start looks for it. */
+static void footer_keep(const struct scan *scan, struct segment *s)
+{
+    const struct footer_maker *tail = &scan->depot->tail;
+    bool some = scan->tail == scan->slot && tail->ref_count > 0;
+    s->footer = some ? tail->refs[tail->ref_count - 1].offset : 0;
+    s->footer_bytes = some ? tail->refs[tail->ref_count - 1].length : 0;
+}
+
 /* --- Damage ----------------------------------------------------------------------------------- */
 
 /* Rot: noted, with an episode of the whole shard, unless it is known. A block is known by its
@@ -257,6 +290,7 @@ static int cut(struct scan *scan, uint64_t position, bool torn)
     s->end = position;
     s->last = scan->highest;
     s->last_checksum = scan->predecessor;
+    footer_keep(scan, s);
     depot->manifest_dirty = true;
     world_event(depot->world, torn ? EVENT_INFO : EVENT_WARNING,
                 torn ? "segment-%016llx offset %llu: a commit that was never finished is dropped"
@@ -277,22 +311,14 @@ static int record_enter(struct scan *scan, const struct record *r, uint64_t epoc
     struct depot *depot = scan->depot;
     struct key_hash hash = key_hash(r->collection, r->key, r->key_len, depot->map.seed);
     uint32_t partition = depot_partition(depot, r, hash);
-    struct index_entry old, entry = {.tag = key_tag(hash),
-                                     .version = r->version,
-                                     .tombstone = record_is_tombstone(r),
-                                     .place = place,
-                                     .value_bytes = r->raw_len};
-    scan->records++;
+    struct index_entry entry = {.tag = key_tag(hash),
+                                .version = r->version,
+                                .tombstone = record_is_tombstone(r),
+                                .place = place,
+                                .value_bytes = r->raw_len};
     live_found(&depot->manifest, place, r->raw_len);
     record_note(scan, partition, &entry, r->collection);
-    /* R5: what a former replica held before it became one again is discarded. */
-    if (epoch < scan->since[partition])
-        return 0;
-    if (index_get(depot->index, r->collection, partition, entry.tag, &old) &&
-        version_compare(old.version, entry.version) > 0)
-        return 0;
-    /* An equal version further on heals one that is damaged here. */
-    return index_put(depot->index, r->collection, partition, &entry);
+    return enter_record(&scan->enter, r->collection, partition, &entry, epoch);
 }
 
 static int block_enter(struct scan *scan, const struct commit_head *commit,
@@ -396,8 +422,7 @@ static void accept(struct scan *scan, const struct commit_head *head, struct kho
     scan->predecessor = checksum;
     scan->last_empty = head->blocks == 0;
     scan->position += head->length;
-    scan->gap = NO_GAP;
-    scan->gap_dirty = false;
+    gap_close(scan);
 }
 
 /* A valid head was found at the position: does it continue what is before it? 1: yes, or after rot;
@@ -429,7 +454,7 @@ static int commit_scan(struct scan *scan, const struct commit_head *head, struct
 {
     struct commit_check check;
     const uint8_t *bytes;
-    int there = window_need(&scan->window, scan->position, head->length, &bytes);
+    int there = ahead_need(&scan->ahead, scan->position, head->length, &bytes);
     if (there != 1)
         return there == 0 ? 1 : there;
     int go_on = continues(scan, head);
@@ -456,7 +481,7 @@ static int footer_scan(struct scan *scan, const struct footer_head *head)
 {
     struct footer footer;
     const uint8_t *bytes;
-    int there = window_need(&scan->window, scan->position, head->length, &bytes);
+    int there = ahead_need(&scan->ahead, scan->position, head->length, &bytes);
     if (there != 1)
         return there == 0 ? 1 : there;
     bool good = footer_open(bytes, head, &footer) == 0;
@@ -468,6 +493,7 @@ static int footer_scan(struct scan *scan, const struct footer_head *head)
         footer_note(scan, head);
     else
         footer_maker_skip(tail_of(scan));
+    scan->gap_footer |= scan->gap != NO_GAP;
     scan->position += head->length;
     return 0;
 }
@@ -477,6 +503,8 @@ static int segment_end(struct scan *scan)
 {
     struct segment *s = slot_segment(scan, scan->slot);
     uint64_t end = scan->gap != NO_GAP ? scan->gap : scan->limit;
+    /* Something is behind the end, where the log must not go on. */
+    bool more = scan->gap != NO_GAP && (scan->gap_dirty || scan->gap_footer);
     int error = 0;
     if (s->sealed) {
         if (end < scan->limit && end == s->footer)
@@ -485,13 +513,14 @@ static int segment_end(struct scan *scan)
             error = rot(scan, end, scan->limit - end, "the end of a segment");
         scan->expected = s->last + 1;
         scan->predecessor = s->last_checksum;
-    } else if (scan->gap != NO_GAP && scan->gap_dirty && scan->expected > scan->durable) {
-        return cut(scan, end, false);
+    } else if (more && scan->expected > scan->durable) {
+        return cut(scan, end, !scan->gap_dirty);
     } else {
         s->end = end;
         s->last = scan->expected - 1;
         s->last_checksum = scan->predecessor;
-        if (scan->gap != NO_GAP && scan->gap_dirty) {
+        footer_keep(scan, s);
+        if (more) {
             error = rot(scan, end, scan->limit - end, "the end of the log");
             s->sealed = true;
         }
@@ -512,12 +541,34 @@ static int segment_missing(struct scan *scan)
         scan->missing = true;
         s->sealed = true;
         s->end = segment_start(s->alignment);
+        s->footer = s->footer_bytes = 0;
         s->last = scan->expected - 1;
         s->last_checksum = scan->predecessor;
         scan->depot->manifest_dirty = true;
     }
     slot_next(scan);
     return error;
+}
+
+/* Blocks are read from `position` up to the next stretch that a footer covered, or to the end. */
+static void blocks_begin(struct scan *scan, uint64_t position)
+{
+    const struct restore *restore = &scan->restore;
+    while (scan->mark < restore->mark_count && !restore->marks[scan->mark].good)
+        scan->mark++;
+    range_begin(scan, position,
+                scan->mark < restore->mark_count ? restore->marks[scan->mark].from : scan->end);
+}
+
+static int footers_begin(struct scan *scan)
+{
+    struct segment *s = slot_segment(scan, scan->slot);
+    if (!s->sealed)
+        seen_confirm(scan, s);
+    scan->end = s->sealed ? s->end : s->used;
+    scan->step = SLOT_FOOTERS;
+    restore_start(&scan->restore, scan->slot, s->footer, s->footer_bytes, scan->end);
+    return enter_segment(&scan->enter, s);
 }
 
 /* The head of a segment: its damage hurts nothing, another's identity means another file. */
@@ -527,9 +578,10 @@ static int segment_begin(struct scan *scan)
     struct depot *depot = scan->depot;
     struct segment *s = slot_segment(scan, scan->slot);
     const uint8_t *bytes;
-    if (!scan->begun)
-        slot_begin(scan, s->sealed ? s->end : s->size);
-    int there = window_need(&scan->window, 0, SEGMENT_HEAD, &bytes);
+    if (scan->step == SLOT_NEW)
+        range_begin(scan, 0, SEGMENT_HEAD);
+    scan->step = SLOT_HEAD;
+    int there = ahead_need(&scan->ahead, 0, SEGMENT_HEAD, &bytes);
     if (there != 1)
         return there == 0 ? 1 : there;
     int error = segment_head_decode(bytes, &depot->manifest.identity, &head);
@@ -546,8 +598,42 @@ static int segment_begin(struct scan *scan)
         world_event(depot->world, EVENT_WARNING,
                     "segment-%016llx offset 0: the head is damaged; its commits name themselves",
                     (unsigned long long)s->id);
-    scan->headed = true;
+    return footers_begin(scan);
+}
+
+/* The last footer of the slot is being read, or had none. */
+static int footers_step(struct scan *scan)
+{
+    int state = restore_run(&scan->restore);
+    if (state != 0)
+        return state;
+    scan->step = SLOT_BLOCKS;
+    scan->mark = 0;
+    blocks_begin(scan, segment_start(slot_segment(scan, scan->slot)->alignment));
     return 0;
+}
+
+/* What lies before a footer that was used was read: the log goes on behind it. */
+static int blocks_end(struct scan *scan)
+{
+    const struct restore_mark *m = &scan->restore.marks[scan->mark++];
+    uint64_t from = scan->gap != NO_GAP ? scan->gap : scan->position;
+    int error = 0;
+    if (scan->expected < m->first)
+        error = rot(scan, from, kho_max(scan->limit - from, COMMIT_HEAD), "a commit");
+    else if (scan->gap_dirty)
+        footer_tell(scan, from);
+    struct footer_ref ref = {.offset = (uint32_t)m->offset,
+                             .length = (uint32_t)(m->end - m->offset),
+                             .from = (uint32_t)m->from,
+                             .entries = m->entries};
+    footer_maker_skip(tail_of(scan));
+    footer_maker_ref(tail_of(scan), &ref);
+    scan->expected = m->last + 1;
+    scan->predecessor = m->predecessor;
+    scan->last_empty = false;
+    blocks_begin(scan, m->end);
+    return error;
 }
 
 /* What follows a cut: used segments are sealed as they are, and those whose file is gone;
@@ -558,6 +644,7 @@ static void segment_skip(struct scan *scan)
     if (!s->sealed) {
         s->sealed = s->touched || !s->open;
         s->end = segment_start(s->alignment);
+        s->footer = s->footer_bytes = 0;
         s->last = scan->highest;
         s->last_checksum = scan->predecessor;
     }
@@ -577,11 +664,13 @@ static int scan_step(struct scan *scan)
     }
     if (!s->open)
         return segment_missing(scan);
-    if (!scan->begun || !scan->headed)
+    if (scan->step <= SLOT_HEAD)
         return segment_begin(scan);
+    if (scan->step == SLOT_FOOTERS)
+        return footers_step(scan);
     if (scan->position >= scan->limit)
-        return segment_end(scan);
-    int there = window_need(&scan->window, scan->position, s->alignment, &bytes);
+        return scan->mark < scan->restore.mark_count ? blocks_end(scan) : segment_end(scan);
+    int there = ahead_need(&scan->ahead, scan->position, s->alignment, &bytes);
     if (there != 1)
         return there == 0 ? 1 : there;
     if (head_at(scan, bytes, &head, &checksum) && head.sequence >= scan->expected)
@@ -643,7 +732,7 @@ int scan_run(struct scan *scan, struct kho_now now)
         } else if (scan->surveying) {
             scan->surveying = false;
             scan->slot = 0;
-            scan->begun = false;
+            scan->step = SLOT_NEW;
             scan->expected = scan->depot->manifest.base + 1;
             scan->predecessor = scan->depot->manifest.base_checksum;
             state = 0;
@@ -653,5 +742,5 @@ int scan_run(struct scan *scan, struct kho_now now)
         if (state != 0)
             return state;
     }
-    return 0;
+    return ahead_idle(&scan->ahead) && restore_idle(&scan->restore) ? 0 : 1;
 }

@@ -512,11 +512,13 @@ void store_completed(struct store *store, struct op *op, struct kho_now now)
         if (retire_completed(&store->compact.retire, op))
             store->space_ns = now.mono_ns;
         break;
-    case PURPOSE_RECOVER:
     case PURPOSE_WINDOW:
-        if (op->context == &store->compact.walk.window)
-            compact_completed(&store->compact, op);
-        else if (store->phase == STORE_STARTING)
+        compact_completed(&store->compact, op);
+        break;
+    case PURPOSE_RECOVER:
+    case PURPOSE_AHEAD:
+    case PURPOSE_RESTORE:
+        if (store->phase == STORE_STARTING)
             recovered(store, recover_completed(&store->recover, op, now), now);
         break;
     case PURPOSE_MAKE:

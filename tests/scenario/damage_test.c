@@ -3,12 +3,16 @@
 
 #include <errno.h>
 
-/* A rotten block: its node says that the value is unknown, readers get it from the others, repair
- * makes it whole, and then the two others may go. */
+/* A rotten block that no footer stands for: the next start finds it, its node says that the value
+ * is unknown, readers get it from the others, repair makes it whole, and then the two others may
+ * go. */
 static void test_rotten_block(void **state)
 {
     (void)state;
-    struct story *s = story_begin(NULL, 1);
+    struct cluster_options options;
+    cluster_options_init(&options);
+    options.footer_entries = 1000;
+    struct story *s = story_begin(&options, 1);
     uint8_t value[64];
     story_fill(s, "r", 40);
     story_flush(s);
@@ -23,6 +27,41 @@ static void test_rotten_block(void **state)
     struct kho_repair_result repaired;
     assert_int_equal(story_repair(s, &repaired), 0);
     assert_true(repaired.episodes_closed > 0 || repaired.records_copied > 0);
+    story_expect_verified(s);
+    assert_int_equal(story_probe(s, 1, "r17").state, WIRE_PRESENT);
+    node_kill(&s->nodes[0]);
+    story_expect_filled(s, s->client, "r", 40);
+    story_end(s);
+}
+
+/* A rotten block under a footer: its node starts without reading it and knows key and version; a
+ * read finds the damage, gets the record from another node, and repair makes it whole. */
+static void test_rotten_block_under_a_footer(void **state)
+{
+    (void)state;
+    struct cluster_options options;
+    cluster_options_init(&options);
+    options.footer_entries = 5;
+    struct story *s = story_begin(&options, 1);
+    uint8_t value[64];
+    story_fill(s, "r", 40);
+    story_flush(s);
+    story_run_ms(s, 200);
+    story_fill_value("r", 17, value);
+    assert_true(damage_rot(&s->sim, s->nodes[1].disk, value, sizeof value));
+    node_kill(&s->nodes[1]);
+    story_start(s, 1);
+    struct wire_probe_answer before = story_probe(s, 1, "r17"), probe = before;
+    assert_int_equal(before.state, WIRE_PRESENT);
+    assert_int_equal(node_stat(&s->nodes[1], STAT_episodes), 0);
+    for (unsigned round = 0; round < 50 && probe.state == WIRE_PRESENT; round++) {
+        story_expect_filled(s, s->client, "r", 40);
+        probe = story_probe(s, 1, "r17");
+    }
+    assert_int_equal(probe.state, WIRE_VALUE_UNKNOWN);
+    assert_int_equal(version_compare(probe.version, before.version), 0);
+    assert_int_equal(node_stat(&s->nodes[1], STAT_values_unknown), 1);
+    assert_int_equal(story_repair(s, NULL), 0);
     story_expect_verified(s);
     assert_int_equal(story_probe(s, 1, "r17").state, WIRE_PRESENT);
     node_kill(&s->nodes[0]);
@@ -183,9 +222,13 @@ static void test_wiped_node(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_rotten_block),   cmocka_unit_test(test_rot_found_by_a_read),
-        cmocka_unit_test(test_torn_tail),      cmocka_unit_test(test_garbage_tail),
-        cmocka_unit_test(test_site_power_cut), cmocka_unit_test(test_wiped_node),
+        cmocka_unit_test(test_rotten_block),
+        cmocka_unit_test(test_rotten_block_under_a_footer),
+        cmocka_unit_test(test_rot_found_by_a_read),
+        cmocka_unit_test(test_torn_tail),
+        cmocka_unit_test(test_garbage_tail),
+        cmocka_unit_test(test_site_power_cut),
+        cmocka_unit_test(test_wiped_node),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

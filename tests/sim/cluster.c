@@ -632,7 +632,7 @@ void cluster_options_init(struct cluster_options *options)
         .read_quorum = 2,
         .alignment = 4096,
         .commits_max = 2,
-        .footer_entries = 30,
+        .footer_entries = 60,
         .idle_mark_ms = 20,
         .segment_bytes = 32ull << 20,
         .compact_rate = 64ull << 20,

@@ -274,7 +274,7 @@ void trouble_heal(struct workload *w)
             sim_fail(w->sim, "%s doesn't stop within a minute", node->name);
         else if (node->up && (node_stat(node, STAT_readonly) != 0 ||
                               (w->sim->faults[SIM_FAULT_flip] > 0 && (int32_t)i == w->plan.weak)))
-            node_kill(node); /* rot is found at the latest by the next start, which reads all */
+            node_kill(node); /* a start finds what rotted where no footer stands for it */
         if (!node->up && !w->sim->failed)
             node_up(w, node);
     }

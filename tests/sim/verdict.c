@@ -51,6 +51,38 @@ static void tell_replicas(struct workload *w, const struct slot *slot)
     }
 }
 
+/* Each record is read on each replica, so that rot shows which no reader has met: a repair mends
+ * what is known. */
+static void read_each(struct workload *w)
+{
+    const struct cluster_options *o = &w->cluster->options;
+    for (uint32_t n = 0; n < o->nodes && !w->sim->failed; n++) {
+        struct raw raw;
+        int rc = raw_open(&raw, &w->cluster->nodes[n], &w->cluster->id, 0);
+        for (size_t i = 0; i < w->slot_count && rc == 0; i++) {
+            const struct slot *slot = &w->slots[i];
+            uint32_t collection = slot->event ? 2 : 1;
+            uint8_t body[WIRE_READ_ASK + KHO_KEY_MAX];
+            const uint8_t *answer;
+            struct wire_head head;
+            struct wire_read_ask ask = {
+                .collection = collection,
+                .key_len = (uint16_t)slot->len,
+                .ask = KHO_READ_HEAD,
+                .hash = key_hash(collection, slot->bytes, slot->len, w->cluster->map_seed),
+                .key = slot->bytes};
+            ask.partition = (uint32_t)(ask.hash.low & (o->partitions - 1));
+            wire_read_ask_encode(&ask, body);
+            raw_send(&raw, WIRE_READ, 0, 1, raw.hello.epoch, raw.hello.map_hash, body,
+                     WIRE_READ_ASK + slot->len);
+            rc = raw_receive(&raw, &head, &answer);
+        }
+        if (rc != 0)
+            sim_fail(w->sim, "%s doesn't answer reads: %d", w->cluster->nodes[n].name, rc);
+        raw_close(&raw);
+    }
+}
+
 /* A fresh client reads every key; with `must`, every read has to succeed. */
 static void read_all(struct workload *w, struct client_end *end, const char *when)
 {
@@ -274,6 +306,12 @@ void verdict(struct workload *w)
     /* Judged here, too, so that a repair can't hide what went before. */
     if (!w->sim->failed)
         check_history(&w->history);
+    /* What an episode hides is read once the repair has closed it, and mended by another. */
+    for (int round = 0; round < 2 && !w->sim->failed; round++) {
+        repair(w, end);
+        if (!w->sim->failed)
+            read_each(w);
+    }
     if (!w->sim->failed)
         repair(w, end);
     verify(w, end);

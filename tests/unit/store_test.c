@@ -257,6 +257,7 @@ static void crash_at_every_op(void **state)
     for (bool crashed = true; crashed; crash++) {
         rig_fini(rig);
         rig_init(rig);
+        rig->options.footer_entries = 7;
         crashed = crash_run(rig, crash);
     }
     assert_true(crash > 40);

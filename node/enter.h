@@ -1,0 +1,32 @@
+/* enter.h: what a start puts into the index, wherever it was read: in a block or in a footer.
+ *
+ * The highest version of a key counts, and of equal ones one that can be read. What was accepted
+ * before this node became a replica of the partition for the last time is discarded (R5). A record
+ * whose block is known to be damaged has a version and no value (R2). */
+#ifndef KHO_NODE_ENTER_H
+#define KHO_NODE_ENTER_H
+
+#include "depot.h"
+
+struct enter {
+    struct depot *depot;
+    uint64_t *since; /* of each partition: the epoch in which this node became a replica */
+    struct enter_damage *damages; /* known in the segment, by rising offset */
+    uint32_t damage_count, damage_room;
+    uint64_t records; /* seen */
+};
+
+/* -ENOMEM (fini it in any case). */
+int enter_init(struct enter *enter, struct depot *depot);
+void enter_fini(struct enter *enter);
+/* The map is known. */
+void enter_start(struct enter *enter);
+/* What follows lies in this segment. -ENOMEM. */
+int enter_segment(struct enter *enter, const struct segment *segment);
+/* True if the block that begins at `offset` of the segment is known to be damaged. */
+bool enter_damaged(const struct enter *enter, uint64_t offset);
+/* One record, accepted under `epoch`; its partition is below the map's. 0; KHO_EFULL. */
+int enter_record(struct enter *enter, uint32_t collection, uint32_t partition,
+                 const struct index_entry *entry, uint64_t epoch);
+
+#endif
