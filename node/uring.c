@@ -2,8 +2,9 @@
  *
  * The ring is asked for with everything that suits one thread which submits and reaps once a turn
  * (SINGLE_ISSUER, DEFER_TASKRUN: 6.1; COOP_TASKRUN, TASKRUN_FLAG: 5.19) and then with less, as long
- * as the kernel says EINVAL. A full submission queue is submitted early; the completion queue is
- * sized for all that may be under way, so that it doesn't overflow.
+ * as the kernel says EINVAL. It takes a short list of operations only. A full submission queue is
+ * submitted early; the completion queue is sized for all that may be under way, so that it doesn't
+ * overflow.
  *
  * Where the kernel refuses rings the cause is named with its remedy: the sysctl
  * kernel.io_uring_disabled, a seccomp filter (containers), a kernel without io_uring. A ring that
@@ -16,7 +17,9 @@
 #include <liburing.h>
 #include <poll.h>
 #include <sched.h>
+#include <sys/syscall.h>
 #include <time.h>
+#include <unistd.h>
 
 struct uring {
     struct io_uring ring;
@@ -70,6 +73,31 @@ static bool refusal_explain(int code, char *error)
     return true;
 }
 
+/* liburing 2.3 declares the two calls below, but its shared library lacks them. */
+static int ring_register(const struct io_uring *ring, unsigned what, const void *list, size_t count)
+{
+    long code = syscall(SYS_io_uring_register, ring->ring_fd, what, list, (unsigned)count);
+    return code < 0 ? -errno : 0;
+}
+
+/* From now on the ring carries out what is listed here and nothing else, whoever comes to fill its
+ * queue. It was made disabled for that, and is enabled by the thread that uses it. */
+static int ring_enable(struct io_uring *ring)
+{
+    static const uint8_t operations[] = {IORING_OP_OPENAT, IORING_OP_UNLINKAT,  IORING_OP_RENAMEAT,
+                                         IORING_OP_FSYNC,  IORING_OP_FALLOCATE, IORING_OP_READ,
+                                         IORING_OP_WRITE,  IORING_OP_ACCEPT,    IORING_OP_RECV,
+                                         IORING_OP_SEND,   IORING_OP_POLL_ADD};
+    struct io_uring_restriction list[KHO_COUNT_OF(operations)];
+    memset(list, 0, sizeof list);
+    for (size_t i = 0; i < KHO_COUNT_OF(operations); i++) {
+        list[i].opcode = IORING_RESTRICTION_SQE_OP;
+        list[i].sqe_op = operations[i];
+    }
+    int code = ring_register(ring, IORING_REGISTER_RESTRICTIONS, list, KHO_COUNT_OF(list));
+    return code == 0 ? ring_register(ring, IORING_REGISTER_ENABLE_RINGS, NULL, 0) : code;
+}
+
 struct uring *uring_create(uint32_t tasks_max, char *error, bool *ret_refused)
 {
     static const struct {
@@ -89,22 +117,24 @@ struct uring *uring_create(uint32_t tasks_max, char *error, bool *ret_refused)
     for (size_t i = 0; code == -EINVAL && i < KHO_COUNT_OF(attempts); i++) {
         struct io_uring_params params;
         memset(&params, 0, sizeof params);
-        params.flags = attempts[i].flags | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
+        params.flags =
+            attempts[i].flags | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP | IORING_SETUP_R_DISABLED;
         params.cq_entries = (unsigned)kho_min(tasks_max, COMPLETIONS_MAX);
         code = io_uring_queue_init_params(SUBMISSIONS, &uring->ring, &params);
         if (code != 0)
             continue;
         snprintf(uring->mode, sizeof uring->mode, "%s, %u/%u entries", attempts[i].text,
                  params.sq_entries, params.cq_entries);
-        if ((params.features & IORING_FEAT_EXT_ARG) != 0 &&
-            (params.features & IORING_FEAT_NODROP) != 0) {
-            /* The process has several threads, so each look-up of the ring's descriptor would cost
-             * atomic operations; where the kernel can't keep it (before 5.18), it goes without. */
-            io_uring_register_ring_fd(&uring->ring);
+        /* The process has several threads, so each look-up of the ring's descriptor would cost
+         * atomic operations; where the kernel can't keep it (before 5.18), it goes without. */
+        io_uring_register_ring_fd(&uring->ring);
+        /* Older than 5.11: no wait with a timeout. */
+        bool old = (params.features & IORING_FEAT_EXT_ARG) == 0 ||
+                   (params.features & IORING_FEAT_NODROP) == 0;
+        code = old ? -ENOSYS : ring_enable(&uring->ring);
+        if (code == 0)
             return uring;
-        }
         io_uring_queue_exit(&uring->ring);
-        code = -ENOSYS; /* older than 5.11: no wait with a timeout */
     }
     *ret_refused = refusal_explain(code, error);
     free(uring);
