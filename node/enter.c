@@ -88,11 +88,11 @@ int enter_record(struct enter *enter, uint32_t collection, uint32_t partition,
     enter->records++;
     if (epoch < enter->since[partition])
         return 0;
-    bool there = index_get(depot->index, collection, partition, entry->tag, &old);
-    int order = there ? version_compare(entry->version, old.version) : 1;
-    if (order < 0 || (order == 0 && entry->place == PLACE_UNKNOWN))
-        return 0;
+    bool there;
+    int put = index_put_higher(depot->index, collection, partition, entry, &there, &old);
+    if (put != 1)
+        return put;
     depot->values_unknown += entry->place == PLACE_UNKNOWN;
     depot->values_unknown -= there && old.place == PLACE_UNKNOWN;
-    return index_put(depot->index, collection, partition, entry);
+    return 0;
 }

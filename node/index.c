@@ -253,8 +253,33 @@ void index_prefetch(const struct index *index, uint32_t collection, uint32_t par
         bucket_prefetch_entry(bucket, tag);
 }
 
-int index_put(struct index *index, uint32_t collection, uint32_t partition,
-              const struct index_entry *entry)
+/* Puts an entry where table_find() said that it is, or belongs. */
+static int put_at(struct index *index, struct collection *c, struct table *table, cell_ref bucket,
+                  const struct index_entry *entry)
+{
+    bool made = bucket == 0;
+    uint32_t partition = (uint32_t)(table - c->tables);
+    cell_ref owner = TREE_TABLE | (c->ordinal * index->partitions + partition);
+    int rc = made ? tree_create(&index->cells, &table->tree, owner, entry)
+                  : tree_add(&index->cells, &table->tree, bucket, entry);
+    cells_settle(&index->cells);
+    if (rc != 0)
+        return rc;
+    c->table_count += made;
+    digest_entry(index, table, entry, true);
+    return 0;
+}
+
+static void replace_at(struct index *index, struct table *table, cell_ref bucket, uint32_t i,
+                       const struct index_entry *old, const struct index_entry *entry)
+{
+    digest_entry(index, table, old, false);
+    bucket_set(cell_at(&index->cells, bucket), i, entry);
+    digest_entry(index, table, entry, true);
+}
+
+int index_put_higher(struct index *index, uint32_t collection, uint32_t partition,
+                     const struct index_entry *entry, bool *ret_there, struct index_entry *ret_old)
 {
     KHO_ASSERT(partition < index->partitions);
     struct collection *c = collection_find(index, collection);
@@ -263,23 +288,34 @@ int index_put(struct index *index, uint32_t collection, uint32_t partition,
     struct table *table = &c->tables[partition];
     cell_ref bucket;
     uint32_t i;
-    if (table_find(index, table, entry->tag, &bucket, &i)) {
-        struct index_entry old;
-        uint8_t *cell = cell_at(&index->cells, bucket);
-        bucket_get(cell, i, &old);
-        digest_entry(index, table, &old, false);
-        bucket_set(cell, i, entry);
-    } else {
-        bool made = bucket == 0;
-        cell_ref owner = TREE_TABLE | (c->ordinal * index->partitions + partition);
-        int rc = made ? tree_create(&index->cells, &table->tree, owner, entry)
-                      : tree_add(&index->cells, &table->tree, bucket, entry);
-        cells_settle(&index->cells);
-        if (rc != 0)
-            return rc;
-        c->table_count += made;
+    *ret_there = table_find(index, table, entry->tag, &bucket, &i);
+    if (!*ret_there) {
+        int rc = put_at(index, c, table, bucket, entry);
+        return rc != 0 ? rc : 1;
     }
-    digest_entry(index, table, entry, true);
+    bucket_get(cell_at(&index->cells, bucket), i, ret_old);
+    int order = version_compare(entry->version, ret_old->version);
+    if (order < 0 || (order == 0 && entry->place == PLACE_UNKNOWN))
+        return 0;
+    replace_at(index, table, bucket, i, ret_old, entry);
+    return 1;
+}
+
+int index_put(struct index *index, uint32_t collection, uint32_t partition,
+              const struct index_entry *entry)
+{
+    KHO_ASSERT(partition < index->partitions);
+    struct collection *c = collection_find(index, collection);
+    if (c == NULL && (c = collection_make(index, collection)) == NULL)
+        return KHO_EFULL;
+    struct table *table = &c->tables[partition];
+    struct index_entry old;
+    cell_ref bucket;
+    uint32_t i;
+    if (!table_find(index, table, entry->tag, &bucket, &i))
+        return put_at(index, c, table, bucket, entry);
+    bucket_get(cell_at(&index->cells, bucket), i, &old);
+    replace_at(index, table, bucket, i, &old, entry);
     return 0;
 }
 

@@ -63,6 +63,10 @@ void index_prefetch(const struct index *index, uint32_t collection, uint32_t par
  * a new entry, and the memory's bound is reached; replacing never fails. */
 int index_put(struct index *index, uint32_t collection, uint32_t partition,
               const struct index_entry *entry);
+/* As index_put(), unless what is there has a higher version, or the same one and `entry` no place:
+ * with one look-up. 1: put, 0: left alone; *ret_there and *ret_old: what was there. KHO_EFULL. */
+int index_put_higher(struct index *index, uint32_t collection, uint32_t partition,
+                     const struct index_entry *entry, bool *ret_there, struct index_entry *ret_old);
 /* Makes sure that `count` further new entries can be put without KHO_EFULL, or says KHO_EFULL. Used
  * before a write is accepted; reservations are given back by index_unreserve as entries land. */
 int index_reserve(struct index *index, uint32_t count);

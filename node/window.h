@@ -1,4 +1,4 @@
-/* window.h: a stretch of a file in memory, for recovery: reads of bounded size, one under way.
+/* window.h: a stretch of a file in memory, for a walk: reads of bounded size, one under way.
  *
  * window_need() says whether bytes are there; if not, it starts reading them and more behind them,
  * and the caller comes back when window_completed() says so. What can't be read (EIO, or behind the

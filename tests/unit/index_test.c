@@ -452,6 +452,42 @@ static void test_longest_value(void **state)
     fixture_destroy(f);
 }
 
+/* The higher version stays, of equal ones one that has a place. */
+static void test_put_higher(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_create(UINT64_MAX, 13);
+    struct index_entry e = entry_draw(f, tag_draw(f, 0)), got, old;
+    bool there = true;
+    e.version = (struct version){.counter = 100, .writer = 5};
+    e.place = 640;
+    assert_int_equal(index_put_higher(f->index, 1, 0, &e, &there, &old), 1);
+    assert_false(there);
+    struct index_entry lower = e, unknown = e, again = e, higher = e;
+    lower.version.writer = 4;
+    unknown.place = PLACE_UNKNOWN;
+    again.place = 1280;
+    higher.version.counter = 101;
+    higher.place = PLACE_UNKNOWN;
+    assert_int_equal(index_put_higher(f->index, 1, 0, &lower, &there, &old), 0);
+    assert_true(there);
+    assert_int_equal(index_put_higher(f->index, 1, 0, &unknown, &there, &old), 0);
+    assert_true(index_get(f->index, 1, 0, e.tag, &got));
+    assert_int_equal(got.version.writer, 5);
+    assert_int_equal(got.place, 640);
+    assert_int_equal(index_put_higher(f->index, 1, 0, &again, &there, &old), 1);
+    assert_int_equal(old.place, 640);
+    assert_int_equal(index_put_higher(f->index, 1, 0, &higher, &there, &old), 1);
+    assert_int_equal(old.place, 1280);
+    assert_true(index_get(f->index, 1, 0, e.tag, &got));
+    assert_int_equal(got.version.counter, 101);
+    assert_int_equal(got.place, PLACE_UNKNOWN);
+    struct index_digest digest;
+    assert_true(index_digest(f->index, 1, 0, &digest));
+    assert_int_equal(digest.count, 1);
+    fixture_destroy(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -459,7 +495,7 @@ int main(void)
         cmocka_unit_test(test_drop_partition),      cmocka_unit_test(test_collections_rise),
         cmocka_unit_test(test_full_memory),         cmocka_unit_test(test_scan_repoints),
         cmocka_unit_test(test_longest_value),       cmocka_unit_test(test_bytes_a_record),
-        cmocka_unit_test(test_memory_follows),
+        cmocka_unit_test(test_memory_follows),      cmocka_unit_test(test_put_higher),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
