@@ -63,16 +63,16 @@ static struct kho_now time_read(void)
 
 static void mail_read(struct driver *driver)
 {
+    struct team *team = driver->options->team;
+    uint32_t shard = driver->options->shard.shard;
     struct team_mail mail;
-    struct queue *link;
-    team_collect(driver->options->team, driver->options->shard.shard, &mail);
+    struct wire_hello_client hello;
+    int fd;
+    team_collect(team, shard, &mail);
     if (mail.accept)
         greet_accept(driver->greet);
-    while ((link = queue_pop(&mail.sockets)) != NULL) {
-        struct team_socket *socket = KHO_CONTAINER_OF(link, struct team_socket, link);
-        peers_take(driver->peers, socket->fd, &socket->hello);
-        free(socket);
-    }
+    while (team_next_socket(team, shard, &fd, &hello))
+        peers_take(driver->peers, fd, &hello);
     driver->stop = driver->stop || mail.stop;
 }
 

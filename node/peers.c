@@ -108,8 +108,7 @@ void peers_destroy(struct peers *peers)
         if (peers->table[i].fd >= 0)
             close(peers->table[i].fd);
     }
-    struct queue *link;
-    while ((link = queue_pop(&peers->send_pool)) != NULL)
+    QUEUE_FOREACH_SAFE (link, &peers->send_pool)
         free(KHO_CONTAINER_OF(link, struct send, link));
     free(peers->table);
     free(peers->buffer);

@@ -11,8 +11,15 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+struct parcel {
+    struct queue link;
+    int fd;
+    struct wire_hello_client hello;
+};
+
 struct mailbox {
     struct team_mail mail;
+    struct queue parcels;
     bool closed;    /* its shard has ended */
     uint64_t epoch; /* of the map that it goes by */
     int bell;
@@ -42,7 +49,7 @@ int team_create(uint32_t shards, struct team **ret_team)
     int error = team->news < 0 ? -errno : 0;
     for (uint32_t i = 0; i < shards; i++) {
         struct mailbox *box = &team->mailboxes[i];
-        queue_init(&box->mail.sockets);
+        queue_init(&box->parcels);
         box->bell = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
         if (box->bell < 0 && error == 0)
             error = -errno;
@@ -55,22 +62,15 @@ int team_create(uint32_t shards, struct team **ret_team)
     return 0;
 }
 
-static void sockets_close(struct queue *sockets)
-{
-    struct queue *link;
-    while ((link = queue_pop(sockets)) != NULL) {
-        struct team_socket *socket = KHO_CONTAINER_OF(link, struct team_socket, link);
-        close(socket->fd);
-        free(socket);
-    }
-}
-
 void team_destroy(struct team *team)
 {
     if (team == NULL)
         return;
+    struct wire_hello_client hello;
+    int fd;
     for (uint32_t i = 0; i < team->shards; i++) {
-        sockets_close(&team->mailboxes[i].mail.sockets);
+        while (team_next_socket(team, i, &fd, &hello))
+            close(fd);
         if (team->mailboxes[i].bell >= 0)
             close(team->mailboxes[i].bell);
     }
@@ -110,33 +110,45 @@ int team_bell(const struct team *team, uint32_t shard)
 void team_collect(struct team *team, uint32_t shard, struct team_mail *ret_mail)
 {
     struct mailbox *box = mailbox_of(team, shard);
-    queue_init(&ret_mail->sockets);
     pthread_mutex_lock(&team->lock);
-    queue_append_all(&ret_mail->sockets, &box->mail.sockets);
-    ret_mail->accept = box->mail.accept;
-    ret_mail->stop = box->mail.stop;
+    *ret_mail = box->mail;
     box->mail.accept = false;
     pthread_mutex_unlock(&team->lock);
+}
+
+bool team_next_socket(struct team *team, uint32_t shard, int *ret_fd,
+                      struct wire_hello_client *ret_hello)
+{
+    pthread_mutex_lock(&team->lock);
+    struct queue *link = queue_pop(&mailbox_of(team, shard)->parcels);
+    pthread_mutex_unlock(&team->lock);
+    if (link == NULL)
+        return false;
+    struct parcel *parcel = KHO_CONTAINER_OF(link, struct parcel, link);
+    *ret_fd = parcel->fd;
+    *ret_hello = parcel->hello;
+    free(parcel);
+    return true;
 }
 
 bool team_hand_over(struct team *team, uint32_t shard, int fd,
                     const struct wire_hello_client *hello)
 {
     struct mailbox *box = mailbox_of(team, shard);
-    struct team_socket *socket = malloc(sizeof *socket);
-    if (socket == NULL)
+    struct parcel *parcel = malloc(sizeof *parcel);
+    if (parcel == NULL)
         return false;
-    *socket = (struct team_socket){.fd = fd, .hello = *hello};
-    queue_init(&socket->link);
+    *parcel = (struct parcel){.fd = fd, .hello = *hello};
+    queue_init(&parcel->link);
     pthread_mutex_lock(&team->lock);
     bool taken = !box->closed;
     if (taken)
-        queue_push(&box->mail.sockets, &socket->link);
+        queue_push(&box->parcels, &parcel->link);
     pthread_mutex_unlock(&team->lock);
     if (taken)
         ring(box->bell);
     else
-        free(socket);
+        free(parcel);
     return taken;
 }
 

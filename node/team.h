@@ -15,16 +15,8 @@ struct team;
 
 enum team_step { TEAM_STARTING, TEAM_SERVING, TEAM_ENDED };
 
-/* A socket whose HELLO names another shard than the one that accepted it. */
-struct team_socket {
-    struct queue link;
-    int fd;
-    struct wire_hello_client hello;
-};
-
 struct team_mail {
-    struct queue sockets; /* of struct team_socket.link; the reader's own, to be freed */
-    bool accept;          /* all shards serve: take connections */
+    bool accept; /* all shards serve: take connections */
     bool stop;
 };
 
@@ -38,8 +30,12 @@ uint32_t team_shards(const struct team *team);
 
 /* Readable when mail waits; reading it (8 bytes) silences it. */
 int team_bell(const struct team *team, uint32_t shard);
-/* Takes what waits. */
+/* Takes the words that wait. */
 void team_collect(struct team *team, uint32_t shard, struct team_mail *ret_mail);
+/* Takes the next socket whose HELLO names this shard, the caller's from now on. False: none waits.
+ */
+bool team_next_socket(struct team *team, uint32_t shard, int *ret_fd,
+                      struct wire_hello_client *ret_hello);
 /* Hands `fd` to its shard. False: that one takes none any more, or there is no memory; `fd` stays
  * the caller's. */
 bool team_hand_over(struct team *team, uint32_t shard, int fd,
