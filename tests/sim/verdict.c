@@ -51,34 +51,43 @@ static void tell_replicas(struct workload *w, const struct slot *slot)
     }
 }
 
+static int read_one(struct raw *raw, const struct slot *slot, uint32_t partition,
+                    struct key_hash hash)
+{
+    uint8_t body[WIRE_READ_ASK + KHO_KEY_MAX];
+    const uint8_t *answer;
+    struct wire_head head;
+    struct wire_read_ask ask = {.collection = slot->event ? 2 : 1,
+                                .partition = partition,
+                                .key_len = (uint16_t)slot->len,
+                                .ask = KHO_READ_HEAD,
+                                .hash = hash,
+                                .key = slot->bytes};
+    wire_read_ask_encode(&ask, body);
+    raw_send(raw, WIRE_READ, 0, 1, raw->hello.epoch, raw->hello.map_hash, body,
+             WIRE_READ_ASK + slot->len);
+    return raw_receive(raw, &head, &answer);
+}
+
 /* Each record is read on each replica, so that rot shows which no reader has met: a repair mends
  * what is known. */
 static void read_each(struct workload *w)
 {
     const struct cluster_options *o = &w->cluster->options;
-    for (uint32_t n = 0; n < o->nodes && !w->sim->failed; n++) {
+    for (uint32_t n = 0; n < o->nodes * o->shards && !w->sim->failed; n++) {
+        struct node *node = &w->cluster->nodes[n / o->shards];
         struct raw raw;
-        int rc = raw_open(&raw, &w->cluster->nodes[n], &w->cluster->id, 0);
+        int rc = raw_open_shard(&raw, node, n % o->shards, &w->cluster->id, 0);
         for (size_t i = 0; i < w->slot_count && rc == 0; i++) {
             const struct slot *slot = &w->slots[i];
-            uint32_t collection = slot->event ? 2 : 1;
-            uint8_t body[WIRE_READ_ASK + KHO_KEY_MAX];
-            const uint8_t *answer;
-            struct wire_head head;
-            struct wire_read_ask ask = {
-                .collection = collection,
-                .key_len = (uint16_t)slot->len,
-                .ask = KHO_READ_HEAD,
-                .hash = key_hash(collection, slot->bytes, slot->len, w->cluster->map_seed),
-                .key = slot->bytes};
-            ask.partition = (uint32_t)(ask.hash.low & (o->partitions - 1));
-            wire_read_ask_encode(&ask, body);
-            raw_send(&raw, WIRE_READ, 0, 1, raw.hello.epoch, raw.hello.map_hash, body,
-                     WIRE_READ_ASK + slot->len);
-            rc = raw_receive(&raw, &head, &answer);
+            struct key_hash hash =
+                key_hash(slot->event ? 2 : 1, slot->bytes, slot->len, w->cluster->map_seed);
+            uint32_t partition = (uint32_t)(hash.low & (o->partitions - 1));
+            if (partition % o->shards == n % o->shards)
+                rc = read_one(&raw, slot, partition, hash);
         }
         if (rc != 0)
-            sim_fail(w->sim, "%s doesn't answer reads: %d", w->cluster->nodes[n].name, rc);
+            sim_fail(w->sim, "%s doesn't answer reads: %d", node->name, rc);
         raw_close(&raw);
     }
 }
