@@ -52,6 +52,9 @@ static void *worker_run(void *argument)
 {
     struct worker *worker = argument;
     const struct driver_options *driver = &worker->driver;
+    char name[16]; /* the kernel's bound; top and perf show it */
+    snprintf(name, sizeof name, "kho shard %u", driver->shard.shard % 1000);
+    pthread_setname_np(pthread_self(), name);
     team_reached(driver->team, driver->shard.shard, TEAM_ENDED, 0, (int)driver_run(driver));
     return NULL;
 }
