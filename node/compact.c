@@ -94,7 +94,7 @@ static uint32_t choose(const struct compact *compact, bool *ret_urgent)
         s = manifest_segment(manifest, i);
         if (!s->sealed || s->stays)
             continue;
-        if (s->live_records == 0)
+        if (s->live_records == 0 || (s->rewrite && s->open))
             return i;
         if (s->open && live_dead_bytes(s) > best_dead) {
             best = i;

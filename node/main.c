@@ -16,6 +16,8 @@
 #include "options.h"
 #include "shards.h"
 
+static const uint64_t DAY_MS = 24ull * 3600 * 1000;
+
 enum { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_NO_URING = 3 };
 
 static const char help_text[] =
@@ -53,6 +55,11 @@ static const char help_text[] =
     "                       those that ask nothing for 5 s make room for others\n"
     "  --reserve SIZE       free disk below which user writes are refused (deletes and repair\n"
     "                       below half of it)\n"
+    "  --compact-rate SIZE  bytes a second of the segments that compaction reads, to copy what is\n"
+    "                       wanted and give the disk back the rest, once half of what is full is\n"
+    "                       dead; more while the disk is short. 0: none (64M)\n"
+    "  --scrub-days N       everything is read again and its hashes checked within so many days,\n"
+    "                       0 to 3650; 0: never (14)\n"
     "  --idle-mark-ms N     after so long without a write the log's end is marked, 1 to 60000\n"
     "  --commits N          commits in flight at once, 1 to 16\n"
     "  --watch-us N         how long a shard looks for the next thing to end before it sleeps, "
@@ -127,7 +134,9 @@ static int folder_serve(const struct options *options, const struct folder *fold
     shard->commits_max = (uint32_t)options->commits;
     shard->idle_mark_ms = (uint32_t)options->idle_mark_ms;
     shard->reserve_bytes = options->reserve_bytes;
-    shard->compact_rate /= count; /* they share the disk */
+    /* The shards share the disk. */
+    shard->compact_rate = (options->compact_rate + count - 1) / count;
+    shard->scrub_ms = options->scrub_days * DAY_MS;
     if (getrandom(shard->boot.bytes, sizeof shard->boot.bytes, 0) !=
         (ssize_t)sizeof shard->boot.bytes) {
         journal_write(EVENT_ERROR, "no random bytes: %s", strerror(errno));

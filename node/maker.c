@@ -186,6 +186,7 @@ bool maker_completed(struct maker *maker, struct op *op, struct kho_now now,
         .size = depot->options.segment_bytes,
         .alignment = depot->options.alignment,
         .end = segment_start(depot->options.alignment),
+        .checked_ms = now.wall_ms,
         .file = maker->file,
         .open = true,
     };

@@ -386,6 +386,7 @@ static uint8_t *encode_lists(const struct manifest *manifest, uint8_t *p)
             kho_store64(p + 64, s->stored);
             kho_store64(p + 72, s->weight);
         }
+        kho_store64(p + 80, s->checked_ms);
         p += MANIFEST_SEGMENT;
     }
     for (uint32_t i = 0; i < manifest->episodes.count; i++) {
@@ -474,6 +475,7 @@ static int decode_segments(struct manifest *manifest, const uint8_t **p, uint32_
             .footer_bytes = kho_load32(*p + 44),
             .stored = kho_load64(*p + 64),
             .weight = kho_load64(*p + 72),
+            .checked_ms = kho_load64(*p + 80),
             .file = -1,
         };
         memcpy(s.last_checksum.bytes, *p + 48, 16);

@@ -30,7 +30,7 @@
  *                        all listed ones; from 0
  *   144  16 base_checksum  of the last whole commit's head up to there: the first predecessor
  *   160  32 reserved, 0
- * Segment (80), by rising id
+ * Segment (88), by rising id
  *     0   8 id
  *     8   8 size         of the file
  *    16   4 alignment
@@ -45,6 +45,7 @@
  *    48  16 last_checksum  of the last whole commit's head up to here: the next predecessor
  *    64   8 stored       bytes of its blocks as stored (live.h)
  *    72   8 weight       what all its records weigh
+ *    80   8 checked_ms   wall time when the scrub has last read it whole, or it was made
  * Episode (32 + P / 8, rounded up to 8)
  *     0   8 id
  *     8   1 kind         enum wire_episode_kind
@@ -82,7 +83,7 @@ struct shard_world;
 enum {
     MANIFEST_HEAD = 192,
     MANIFEST_FORMAT = 1,
-    MANIFEST_SEGMENT = 80,
+    MANIFEST_SEGMENT = 88,
     MANIFEST_EPISODE = 32,
     MANIFEST_DAMAGE = 40,
     MANIFEST_FLOOR = 24,
@@ -113,8 +114,11 @@ struct segment {
     uint32_t footer,
         footer_bytes;        /* the last one known to be written; in the manifest: if sealed */
     uint64_t stored, weight; /* of what was put into it: live.h */
+    uint64_t checked_ms;
     /* Of this run only. */
     uint64_t live_weight, live_records;
+    uint32_t users;        /* scrub's reads under way */
+    bool rewrite;          /* something in it is broken: compaction copies what isn't */
     bool stays;            /* compaction can't empty it */
     uint8_t state;         /* enum segment_state */
     uint32_t older, newer; /* neighbours among the listed ones, by id; MANIFEST_NO_SLOT: none */

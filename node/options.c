@@ -29,8 +29,9 @@ struct spec {
     uint64_t min, max; /* TEXT: max is the room */
 };
 
-#define MIB ((uint64_t)1 << 20)
-#define GIB ((uint64_t)1 << 30)
+#define MIB    ((uint64_t)1 << 20)
+#define GIB    ((uint64_t)1 << 30)
+#define DAY_MS ((uint64_t)24 * 3600 * 1000)
 /* The driver's own of a shard: its receive buffer and its ring. */
 #define DRIVER_BYTES ((uint64_t)2 << 20)
 #define AT(member)   offsetof(struct options, member)
@@ -44,6 +45,8 @@ static const struct spec run_specs[] = {
     {"memory", KIND_SIZE, true, AT(memory_bytes), 64 * MIB, 16384 * GIB},
     {"connections", KIND_NUMBER, true, AT(connections), 1, 16384},
     {"reserve", KIND_SIZE, true, AT(reserve_bytes), 0, 16384 * GIB},
+    {"compact-rate", KIND_SIZE, true, AT(compact_rate), 0, 16 * GIB},
+    {"scrub-days", KIND_NUMBER, true, AT(scrub_days), 0, 3650},
     {"idle-mark-ms", KIND_NUMBER, true, AT(idle_mark_ms), 1, 60000},
     {"commits", KIND_NUMBER, true, AT(commits), 1, 16},
     {"watch-us", KIND_NUMBER, true, AT(watch_us), 0, 1000},
@@ -362,6 +365,8 @@ int options_read_run(int argc, char **argv, struct options *ret_options, char *e
         .specs = run_specs, .count = KHO_COUNT_OF(run_specs), .options = &options, .error = error};
     shard_options_init(&shard);
     options.reserve_bytes = shard.reserve_bytes;
+    options.compact_rate = shard.compact_rate;
+    options.scrub_days = shard.scrub_ms / DAY_MS;
     options.idle_mark_ms = shard.idle_mark_ms;
     options.commits = shard.commits_max;
     options.watch_us = 50;

@@ -18,6 +18,8 @@ struct options {
     uint64_t memory_bytes;
     uint64_t connections;
     uint64_t reserve_bytes;
+    uint64_t compact_rate;
+    uint64_t scrub_days;
     uint64_t idle_mark_ms;
     uint64_t commits;
     uint64_t watch_us;

@@ -49,8 +49,10 @@ void retire_turn(struct retire *retire)
     struct reader *reader = retire->reader;
     if (retire->step != STEP_LISTED || !retire->durable || reader_names(reader, retire->slot))
         return;
-    cache_forget_segment(reader->cache, retire->slot);
     struct segment *segment = manifest_segment(&retire->depot->manifest, retire->slot);
+    if (segment->users > 0)
+        return;
+    cache_forget_segment(reader->cache, retire->slot);
     if (segment->open) {
         segment->open = false;
         push(retire, STEP_CLOSE, OP_CLOSE_FILE);

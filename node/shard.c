@@ -43,6 +43,7 @@ void shard_options_init(struct shard_options *options)
         .reserve_bytes = 1ull << 30,
         .compact_rate = 64u << 20,
         .compact_dead_percent = 50,
+        .scrub_ms = 14ull * 24 * 3600 * 1000,
     };
 }
 

@@ -40,6 +40,7 @@ struct shard_options {
     uint64_t reserve_bytes; /* R4: below this much free disk user writes are refused; deletes,
                                repair and write-back below half of it; compaction below a quarter */
     uint64_t compact_rate;  /* bytes of segments that compaction reads a second; 0: none */
+    uint64_t scrub_ms;      /* for a pass of the scrub over all sealed segments; 0: none is made */
     uint32_t compact_dead_percent; /* of the sealed segments, from which on it works: 10 to 90 */
 };
 

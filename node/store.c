@@ -4,7 +4,7 @@
  *     recover   the start                  log       commits, and the keys in flight
  *     reader    reads, cache, damage       maker     segments ahead of need
  *     mapset    a map's way into force     replace   manifest and map on the disk
- *     compact   dead bytes given back
+ *     compact   dead bytes given back      scrub     rot found
  *
  * Here is decided when something is due: recovery's end, the manifest, marks, segments, a look at
  * the disk's space, the stop. The manifest changes in memory at once; who must not answer before it
@@ -43,6 +43,7 @@ int store_create(const struct shard_options *options, struct shard_world *world,
     maker_init(&store->maker, depot);
     mapset_init(&store->mapset, depot);
     compact_init(&store->compact, depot, &store->log, &store->reader);
+    scrub_init(&store->scrub, depot, &store->reader.cache);
     replace_init(&store->manifest_file, depot, FILE_MANIFEST, DEPOT_FILE_MANIFEST);
     int error = footer_maker_init(&depot->tail, world, options->footer_entries);
     if (error == 0)
@@ -79,6 +80,7 @@ void store_destroy(struct store *store)
     maker_fini(&store->maker);
     mapset_fini(&store->mapset);
     compact_fini(&store->compact);
+    scrub_fini(&store->scrub);
     replace_fini(&store->manifest_file);
     reader_fini(&store->reader);
     log_fini(&store->log);
@@ -459,6 +461,7 @@ void store_turn_end(struct store *store, struct kho_now now)
 {
     if (store->phase == STORE_READY) {
         compact_turn(&store->compact, now);
+        scrub_turn(&store->scrub, now);
         log_pump(&store->log, true, now);
     }
     reader_turn_end(&store->reader);
@@ -482,6 +485,7 @@ uint64_t store_deadline(const struct store *store)
         return 0;
     if (store->phase == STORE_READY) {
         deadline = kho_min(mark_due(store), compact_deadline(&store->compact));
+        deadline = kho_min(deadline, scrub_deadline(&store->scrub));
         if (store->depot.map.bytes != NULL && !store->space_busy)
             deadline = kho_min(deadline, store->space_ns);
     }
@@ -513,7 +517,10 @@ void store_completed(struct store *store, struct op *op, struct kho_now now)
             store->space_ns = now.mono_ns;
         break;
     case PURPOSE_WINDOW:
-        compact_completed(&store->compact, op);
+        if (op->context == &store->compact.walk.window)
+            compact_completed(&store->compact, op);
+        else
+            scrub_completed(&store->scrub, op);
         break;
     case PURPOSE_RECOVER:
     case PURPOSE_AHEAD:

@@ -9,6 +9,7 @@
 #include "mapset.h"
 #include "reader.h"
 #include "recover.h"
+#include "scrub.h"
 
 /* Somebody who waits for the manifest, then an answer on its way. */
 struct waiter {
@@ -24,6 +25,7 @@ struct store {
     struct maker maker;
     struct recover recover;
     struct compact compact;
+    struct scrub scrub;
     struct mapset mapset;
     struct replace manifest_file;
     uint64_t manifest_writing; /* generation under way */

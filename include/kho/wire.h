@@ -203,7 +203,10 @@ enum wire_episode_kind {
     X(compacted_segments, "segments that compaction gave back since start")                        \
     X(compacted_in, "bytes of segments that compaction read since start")                          \
     X(compacted_out, "bytes of records that it copied, uncompressed")                              \
-    X(zeroed_bytes, "bytes of zeros written into new segments since start")
+    X(zeroed_bytes, "bytes of zeros written into new segments since start")                        \
+    X(footer_bytes, "bytes of footers written since start")                                        \
+    X(scrubbed_bytes, "bytes of segments that the scrub read since start")                         \
+    X(scrub_age, "seconds since the scrub read the segment that waits longest for it")
 
 enum wire_stat {
 #define KHO_STAT_ENUM(name, sentence) STAT_##name,

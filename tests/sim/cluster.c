@@ -452,6 +452,7 @@ void node_start(struct node *node)
     options.boot = kho_random_id(&cluster->random);
     options.segment_bytes = cluster->options.segment_bytes;
     options.compact_rate = cluster->options.compact_rate;
+    options.scrub_ms = cluster->options.scrub_ms;
     options.compact_dead_percent = cluster->options.compact_dead_percent;
     options.alignment = cluster->options.alignment;
     options.memory_max = cluster->options.memory_max;

@@ -25,7 +25,7 @@ struct cluster_options {
     uint32_t commits_max;
     uint32_t footer_entries;
     uint32_t idle_mark_ms;
-    uint64_t segment_bytes, compact_rate, memory_max, reserve_bytes;
+    uint64_t segment_bytes, compact_rate, scrub_ms, memory_max, reserve_bytes;
     uint32_t compact_dead_percent;
     uint32_t deadline_ms; /* of the clients */
     uint32_t hedge_ms;

@@ -80,6 +80,7 @@ void plan_draw(struct sim *sim, struct plan *ret_plan, struct cluster_options *r
         o->segment_bytes *= 4;
     o->compact_rate = sim_below(sim, 8) == 0 ? 0 : (uint64_t)one_of(sim, 1, 16, 256) << 20;
     o->compact_dead_percent = one_of(sim, 10, 30, 60);
+    o->scrub_ms = one_of(sim, 0, 3000, 60000);
     o->shards = one_of(sim, 1, 2, 3);
 }
 
