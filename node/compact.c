@@ -14,7 +14,8 @@ static const uint64_t RETRY_NS = 10000000ull;
 static const uint64_t BURST_NS = 10000000ull;
 enum {
     SHORT_DEAD_PERCENT = 12, /* with the disk short, a segment is worth its copying from there on */
-    URGENT_PERCENT = 15      /* so much above the share that starts it */
+    URGENT_PERCENT = 15,     /* so much above the share that starts it */
+    LOOK_UPS = 48            /* in the index, at once */
 };
 
 #define OUT_COPIES_BYTES (COMPACT_COPIES * sizeof(struct log_copy))
@@ -191,37 +192,71 @@ static struct compact_out *out_for(struct compact *compact, uint32_t collection,
     return out;
 }
 
-/* What the index has of a record that lies in the block at `place`; true: it is wanted. */
-static bool wanted(const struct compact *compact, const struct record *record,
-                   const struct block_head *head, struct log_copy *ret_copy)
+/* A record of the block under way, to be looked up. */
+struct found {
+    struct record record;
+    struct log_copy copy;
+    uint32_t end; /* its end in the block */
+};
+
+static void found_fill(const struct compact *compact, struct found *found)
 {
     const struct depot *depot = compact->depot;
+    const struct record *record = &found->record;
     struct key_hash hash =
         key_hash(record->collection, record->key, record->key_len, depot->map.seed);
-    struct log_copy copy = {.partition = depot_partition(depot, record, hash),
-                            .tag = key_tag(hash),
-                            .version = record->version,
-                            .value_bytes = record->raw_len,
-                            .tombstone = record_is_tombstone(record)};
+    found->copy = (struct log_copy){.partition = depot_partition(depot, record, hash),
+                                    .tag = key_tag(hash),
+                                    .version = record->version,
+                                    .value_bytes = record->raw_len,
+                                    .tombstone = record_is_tombstone(record)};
+}
+
+/* The next records of a block from `offset` on, at most LOOK_UPS of them. The index's cache misses
+ * of all of them overlap. */
+static uint32_t find(const struct compact *compact, const uint8_t *raw, uint32_t raw_len,
+                     uint32_t offset, struct found *ret_found)
+{
+    uint32_t count = 0;
+    while (count < LOOK_UPS && block_next(raw, raw_len, &offset, &ret_found[count].record) == 1) {
+        found_fill(compact, &ret_found[count]);
+        ret_found[count++].end = offset;
+    }
+    for (uint32_t step = 0; step < INDEX_PREFETCH_STEPS; step++)
+        for (uint32_t i = 0; i < count; i++)
+            index_prefetch(compact->depot->index, ret_found[i].record.collection,
+                           ret_found[i].copy.partition, ret_found[i].copy.tag, step);
+    return count;
+}
+
+/* True if the index names the record at this very place, or its version without a value. */
+static bool wanted(const struct compact *compact, struct found *found,
+                   const struct block_head *head)
+{
+    struct log_copy *copy = &found->copy;
     struct index_entry entry;
-    if (!index_get(depot->index, record->collection, copy.partition, copy.tag, &entry) ||
-        version_compare(entry.version, record->version) != 0)
+    if (!index_get(compact->depot->index, found->record.collection, copy->partition, copy->tag,
+                   &entry) ||
+        version_compare(entry.version, copy->version) != 0)
         return false;
-    copy.from = entry.place;
-    *ret_copy = copy;
+    copy->from = entry.place;
     return entry.place == PLACE_UNKNOWN || (place_slot(entry.place) == compact->victim &&
                                             place_offset(entry.place) == head->offset);
 }
 
-static bool record_copy(struct compact *compact, const struct record *record,
-                        const struct log_copy *copy, struct kho_now now)
+/* A large record goes as it is, others are packed with their like. False: no room now. */
+static bool found_copy(struct compact *compact, const struct found *found, const uint8_t *raw,
+                       const struct block_head *head, struct kho_now now)
 {
+    const struct record *record = &found->record;
     uint32_t size = (uint32_t)record_size(record);
+    if (head->raw_len > BLOCK_RAW_MAX)
+        return hand_over(compact, record->collection, raw, head->raw_len, &found->copy, 1, now);
     struct compact_out *out = out_for(compact, record->collection, size, now);
     if (out == NULL)
         return false;
     KHO_ASSERT(out->count < COMPACT_COPIES);
-    out->copies[out->count++] = *copy;
+    out->copies[out->count++] = found->copy;
     record_encode(record, out->raw + out->used);
     out->used += size;
     return true;
@@ -232,8 +267,8 @@ static bool block_copy(struct compact *compact, const struct walk_block *block, 
 {
     const struct block_head *head = &block->head;
     const uint8_t *raw = block->body;
-    struct record record;
-    struct log_copy copy;
+    struct found found[LOOK_UPS];
+    uint32_t count;
     if (!block->whole)
         return true;
     if (head->codec != KHO_CODEC_NONE) {
@@ -241,16 +276,10 @@ static bool block_copy(struct compact *compact, const struct walk_block *block, 
             return true;
         raw = compact->scratch;
     }
-    for (uint32_t next = compact->resume; block_next(raw, head->raw_len, &next, &record) == 1;
-         compact->resume = next) {
-        if (!wanted(compact, &record, head, &copy))
-            continue;
-        bool taken = head->raw_len > BLOCK_RAW_MAX
-                         ? hand_over(compact, record.collection, raw, head->raw_len, &copy, 1, now)
-                         : record_copy(compact, &record, &copy, now);
-        if (!taken)
-            return false;
-    }
+    while ((count = find(compact, raw, head->raw_len, compact->resume, found)) > 0)
+        for (uint32_t i = 0; i < count; compact->resume = found[i++].end)
+            if (wanted(compact, &found[i], head) && !found_copy(compact, &found[i], raw, head, now))
+                return false;
     compact->resume = 0;
     return true;
 }
