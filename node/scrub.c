@@ -145,11 +145,12 @@ static void finish(struct scrub *scrub, struct segment *s, struct kho_now now)
     scrub->next_ns = now.mono_ns;
     s->checked_ms = now.wall_ms;
     scrub->depot->manifest_dirty = true;
-    if (!scrub->broken)
+    /* Said once a run: with compaction off the segment stays. */
+    if (!scrub->broken || s->rewrite)
         return;
     s->rewrite = true;
     world_event(scrub->depot->world, EVENT_WARNING,
-                "segment-%016llx has bytes that don't hold: it is rewritten without them",
+                "segment-%016llx has bytes that don't hold: compaction rewrites it without them",
                 (unsigned long long)s->id);
 }
 
