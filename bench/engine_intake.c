@@ -59,12 +59,11 @@ static int group_write(struct intake *intake, uint32_t count)
     struct key_hash hashes[GROUP];
     uint32_t partitions[GROUP];
     uint64_t began_ns = clock_ns();
-    for (uint32_t i = 0; i < count; i++) {
-        partitions[i] = node_place(&records[i], &hashes[i]);
-        store_prefetch(node->store, HERD_COLLECTION, partitions[i], hashes[i], 0);
-    }
     for (uint32_t i = 0; i < count; i++)
-        store_prefetch(node->store, HERD_COLLECTION, partitions[i], hashes[i], 1);
+        partitions[i] = node_place(&records[i], &hashes[i]);
+    for (uint32_t step = 0; step < STORE_PREFETCH_STEPS; step++)
+        for (uint32_t i = 0; i < count; i++)
+            store_prefetch(node->store, HERD_COLLECTION, partitions[i], hashes[i], step);
     for (uint32_t i = 0; i < count; i++) {
         struct flight *flight = &intake->flights[intake->taken % INTAKE_DEPTH_MAX];
         int status = record_value_matches(&records[i]) ? 0 : KHO_ECHECKSUM;

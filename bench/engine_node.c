@@ -1,6 +1,6 @@
 /* engine_node.c: the loop of one shard without its sockets, after node/driver.c.
  *
- * Warnings and errors of the store go to standard error, as in kho-node. A start that fails, a ring
+ * Warnings and errors of the core go to standard error, as in kho-node. A start that fails, a ring
  * that breaks, a store that becomes read-only end the bench: a figure of half a node is none. */
 #include "engine_node.h"
 
@@ -13,7 +13,7 @@
 #include "clock.h"
 #include "journal.h"
 
-enum { TASKS = 4096 };
+enum { TASKS = 4096, WATCH_NS = 50000 /* kho-node's --watch-us */ };
 static_assert((int)URING_ERROR_MAX <= (int)FOLDER_ERROR_MAX, "one buffer serves both");
 
 static const struct kho_id CLUSTER = {{'b', 'e', 'n', 'c', 'h'}};
@@ -32,36 +32,87 @@ static struct kho_now time_read(void)
 
 /* --- Turns ------------------------------------------------------------------------------------ */
 
+static uint64_t node_deadline(const struct node *node)
+{
+    return node->shard != NULL ? shard_deadline(node->shard) : store_deadline(node->store);
+}
+
 void node_turn_begin(struct node *node)
 {
     struct queue *link;
     node->now = time_read();
     uring_reap(node->uring);
     while ((link = queue_pop(&node->done)) != NULL) {
+        struct op *op = KHO_CONTAINER_OF(link, struct op, link);
         KHO_ASSERT(node->under_way > 0);
         node->under_way--;
-        store_completed(node->store, KHO_CONTAINER_OF(link, struct op, link), node->now);
+        if (node->shard != NULL)
+            shard_completed(node->shard, op, node->now);
+        else
+            store_completed(node->store, op, node->now);
     }
     disk_tick(node->disk, node->now);
-    if (store_deadline(node->store) <= node->now.mono_ns)
+    if (node_deadline(node) > node->now.mono_ns)
+        return;
+    if (node->shard != NULL)
+        shard_tick(node->shard, node->now);
+    else
         store_tick(node->store, node->now);
 }
 
-static void events_tell(struct shard_world *world)
+/* The store's events, as shard_next_event() gives the shard's. */
+static bool event_next(struct node *node, struct event *ret_event)
 {
-    while (world->event_count > 0) {
-        const struct event *event = &world->events[world->event_head];
-        journal_write((enum event_level)event->level, "%s", event->text);
-        world->event_head = (world->event_head + 1) % KHO_COUNT_OF(world->events);
-        world->event_count--;
+    struct shard_world *world = &node->world;
+    if (node->shard != NULL)
+        return shard_next_event(node->shard, ret_event);
+    if (world->event_count == 0)
+        return false;
+    *ret_event = world->events[world->event_head];
+    world->event_head = (world->event_head + 1) % KHO_COUNT_OF(world->events);
+    world->event_count--;
+    return true;
+}
+
+static struct op *op_next(struct node *node)
+{
+    if (node->shard != NULL)
+        return shard_next_op(node->shard);
+    struct queue *link = queue_pop(&node->world.outbox);
+    return link != NULL ? KHO_CONTAINER_OF(link, struct op, link) : NULL;
+}
+
+static void outputs_carry(struct node *node)
+{
+    struct op *op;
+    struct event event;
+    while ((op = op_next(node)) != NULL) {
+        node->under_way++;
+        queue_init(&op->link);
+        if (op->kind >= OP_SEND)
+            queue_push(&node->sockets, &op->link);
+        else
+            disk_start(node->disk, op, node->now);
     }
+    while (event_next(node, &event))
+        journal_write((enum event_level)event.level, "%s", event.text);
+}
+
+static int node_fails(const struct node *node)
+{
+    if (node->shard != NULL) {
+        if (shard_phase(node->shard) == SHARD_FAILED)
+            return complain("the node", "its shard can't start");
+        return 0;
+    }
+    if (store_phase(node->store) == STORE_FAILED)
+        return complain("the node", "its store can't start");
+    return store_failed(node->store) == 0 ? 0 : complain("the node", "a write to its disk failed");
 }
 
 static uint64_t wait_ns(const struct node *node)
 {
-    uint64_t deadline = kho_min(store_deadline(node->store), disk_deadline(node->disk));
-    if (!queue_empty(&node->done))
-        return 0;
+    uint64_t deadline = kho_min(node_deadline(node), disk_deadline(node->disk));
     if (deadline == UINT64_MAX)
         return UINT64_MAX;
     return deadline > node->now.mono_ns ? deadline - node->now.mono_ns : 0;
@@ -69,22 +120,14 @@ static uint64_t wait_ns(const struct node *node)
 
 int node_turn_end(struct node *node, bool wait)
 {
-    struct queue *link;
-    store_turn_end(node->store, node->now);
-    while ((link = queue_pop(&node->world.outbox)) != NULL) {
-        node->under_way++;
-        queue_init(link);
-        disk_start(node->disk, KHO_CONTAINER_OF(link, struct op, link), node->now);
-    }
-    events_tell(&node->world);
-    int code = uring_wait(node->uring, wait && node->under_way > 0 ? wait_ns(node) : 0);
-    if (code != 0)
-        return complain("the ring", strerror(-code));
-    if (store_phase(node->store) == STORE_FAILED)
-        return complain("the node", "its store can't start");
-    if (store_failed(node->store) != 0)
-        return complain("the node", "a write to its disk failed");
-    return 0;
+    if (node->shard != NULL)
+        shard_turn_end(node->shard, node->now);
+    else
+        store_turn_end(node->store, node->now);
+    outputs_carry(node);
+    bool idle = node->under_way > 0 && queue_empty(&node->done) && queue_empty(&node->sockets);
+    int code = uring_wait(node->uring, wait && idle ? wait_ns(node) : 0);
+    return code != 0 ? complain("the ring", strerror(-code)) : node_fails(node);
 }
 
 int node_settle(struct node *node)
@@ -93,13 +136,15 @@ int node_settle(struct node *node)
     do {
         node_turn_begin(node);
         error = node_turn_end(node, true);
-    } while (error == 0 && (node->under_way > 0 || !queue_empty(&node->world.outbox)));
+    } while (error == 0 && node->under_way > 0 && queue_empty(&node->sockets));
     return error;
 }
 
 uint64_t node_stat(const struct node *node, enum wire_stat stat)
 {
     uint64_t stats[STAT_COUNT] = {0};
+    if (node->shard != NULL)
+        return shard_stat(node->shard, stat);
     store_stats(node->store, stats);
     return stats[stat];
 }
@@ -175,28 +220,43 @@ static int map_bring(struct node *node)
     return status == 0 ? 0 : complain("the bench's map", kho_strerror(status));
 }
 
-/* Turns until the store serves and its first segment is there. */
+static bool starting(const struct node *node)
+{
+    if (node->shard != NULL)
+        return shard_phase(node->shard) == SHARD_STARTING;
+    return store_phase(node->store) == STORE_STARTING;
+}
+
+/* Turns until it serves. */
 static int start_await(struct node *node, const char *path, double *ret_seconds)
 {
-    uint64_t began_ns = node->now.mono_ns;
-    while (store_phase(node->store) == STORE_STARTING) {
+    uint64_t began_ns = clock_ns();
+    const struct shard_folder *folder = &node->folder.shards[0];
+    node->now = time_read();
+    if (node->shard != NULL)
+        shard_start(node->shard, folder->files, folder->file_count, node->now);
+    else
+        store_start(node->store, folder->files, folder->file_count, node->now);
+    while (starting(node)) {
         node_turn_begin(node);
         if (node_turn_end(node, true) != 0)
             return complain(path, "it can't be served");
     }
     if (ret_seconds != NULL)
-        *ret_seconds = (double)(time_read().mono_ns - began_ns) / 1e9;
-    if (store_map(node->store) == NULL && map_bring(node) != 0)
+        *ret_seconds = (double)(clock_ns() - began_ns) / 1e9;
+    if (node->store != NULL && store_map(node->store) == NULL && map_bring(node) != 0)
         return -1;
     return node_settle(node);
 }
 
-int node_open(struct node *node, const char *path, uint64_t memory, double *ret_seconds)
+/* The folder, the ring, the disk. */
+static int driver_open(struct node *node, const char *path)
 {
     char error[FOLDER_ERROR_MAX];
     bool refused;
     *node = (struct node){.folder = {.fd = -1, .lock_fd = -1}};
     queue_init(&node->done);
+    queue_init(&node->sockets);
     if (folder_open(path, &node->folder, error) != 0) {
         fprintf(stderr, "kho-bench: %s\n", error);
         return -1;
@@ -206,42 +266,65 @@ int node_open(struct node *node, const char *path, uint64_t memory, double *ret_
         folder_close(&node->folder);
         return complain("io_uring", error);
     }
-    shard_options_init(&node->options);
-    node->options.incarnation = node->folder.identity.incarnation;
-    node->options.segment_bytes = node->folder.identity.segment_bytes;
-    node->options.alignment = node->folder.shards[0].alignment;
-    node->options.memory_max = memory;
-    node->options.reserve_bytes = (uint64_t)64 << 20;
-    world_init(&node->world, memory, 1);
+    uring_watch(node->uring, WATCH_NS);
     node->disk = disk_create(node->uring, &node->folder.shards[0], &node->done);
-    int code =
-        node->disk == NULL ? -ENOMEM : store_create(&node->options, &node->world, &node->store);
-    if (code != 0) {
+    if (node->disk == NULL) {
         node_drop(node);
-        return complain("the store", strerror(-code));
-    }
-    node->now = time_read();
-    store_start(node->store, node->folder.shards[0].files, node->folder.shards[0].file_count,
-                node->now);
-    if (start_await(node, path, ret_seconds) != 0) {
-        node_drop(node);
-        return -1;
+        return complain("the disk driver", strerror(ENOMEM));
     }
     return 0;
 }
 
+static int core_open(struct node *node, const char *path, uint64_t memory, bool whole,
+                     double *ret_seconds)
+{
+    if (driver_open(node, path) != 0)
+        return -1;
+    struct shard_options *options = &node->options;
+    shard_options_init(options);
+    options->incarnation = node->folder.identity.incarnation;
+    options->segment_bytes = node->folder.identity.segment_bytes;
+    options->alignment = node->folder.shards[0].alignment;
+    options->memory_max = memory;
+    options->connections_max = 1;
+    options->reserve_bytes = (uint64_t)64 << 20;
+    world_init(&node->world, memory, 1);
+    int code = whole ? shard_create(options, &node->shard)
+                     : store_create(options, &node->world, &node->store);
+    if (code != 0 || start_await(node, path, ret_seconds) != 0) {
+        node_drop(node);
+        return code != 0 ? complain("the shard", strerror(-code)) : -1;
+    }
+    return 0;
+}
+
+int node_open(struct node *node, const char *path, uint64_t memory, double *ret_seconds)
+{
+    return core_open(node, path, memory, false, ret_seconds);
+}
+
+int node_open_shard(struct node *node, const char *path, uint64_t memory)
+{
+    return core_open(node, path, memory, true, NULL);
+}
+
 void node_drop(struct node *node)
 {
+    while (queue_pop(&node->sockets) != NULL)
+        node->under_way--;
     /* The kernel may still write into the ops' buffers. */
-    while (node->under_way > 0 && uring_wait(node->uring, UINT64_MAX) == 0) {
-        uring_reap(node->uring);
-        disk_tick(node->disk, time_read());
+    for (;;) {
         while (queue_pop(&node->done) != NULL)
             node->under_way--;
+        if (node->under_way == 0 || uring_wait(node->uring, UINT64_MAX) != 0)
+            break;
+        disk_tick(node->disk, time_read());
+        uring_reap(node->uring);
     }
     uring_destroy(node->uring);
     disk_destroy(node->disk);
     store_destroy(node->store);
+    shard_destroy(node->shard);
     folder_close(&node->folder);
     *node = (struct node){.folder = {.fd = -1, .lock_fd = -1}};
 }

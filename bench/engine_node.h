@@ -12,6 +12,7 @@
 #include "disk.h"
 #include "folder.h"
 #include "herd.h"
+#include "shard.h"
 #include "store.h"
 #include "uring.h"
 
@@ -25,8 +26,10 @@ struct node {
     struct queue done;  /* ended ops that the store hasn't got yet */
     uint64_t under_way; /* ops taken and not handed back */
     struct shard_options options;
-    struct shard_world world;
-    struct store *store;
+    struct shard_world world; /* the store's */
+    struct store *store;      /* or… */
+    struct shard *shard;
+    struct queue sockets; /* ops for connections, for the bench to carry out */
     struct kho_now now;
 };
 
@@ -37,7 +40,9 @@ int node_init(const char *path);
  * there is none. `memory` bounds the node's. *ret_seconds: from the start until it serves; or NULL.
  */
 int node_open(struct node *node, const char *path, uint64_t memory, double *ret_seconds);
-/* Stops in order. */
+/* As a whole shard; the folder has a map. */
+int node_open_shard(struct node *node, const char *path, uint64_t memory);
+/* Stops a store in order. */
 int node_close(struct node *node);
 /* Drops it as a crash does, but for the ops under way, which end first. */
 void node_drop(struct node *node);
@@ -45,7 +50,13 @@ void node_drop(struct node *node);
 void node_turn_begin(struct node *node);
 /* `wait`: for what is under way, if anything is. */
 int node_turn_end(struct node *node, bool wait);
-/* Turns until the store has nothing under way. */
+/* An op of `sockets` has ended: the shard gets it in the next turn. */
+static inline void node_socket_ended(struct node *node, struct op *op, int32_t result)
+{
+    op->result = result;
+    queue_push(&node->done, &op->link);
+}
+/* Turns until nothing is under way. */
 int node_settle(struct node *node);
 uint64_t node_stat(const struct node *node, enum wire_stat stat);
 

@@ -31,6 +31,21 @@ const char engine_help[] =
     "  append.300.qd4096        4,096 in flight, over the same records hashed, copied and\n"
     "                           compressed in a bare loop\n"
     "  append.300.core          the same rounds, per second of CPU\n"
+    "  memory.per_record        resident memory with all --records, over the empty node\n"
+    "  disk.over_lz4            bytes of blocks with their heads and padding, over LZ4 of the "
+    "same\n"
+    "                           entries in bare blocks of 16 KiB\n"
+    "  disk.footers             bytes of segment footers\n"
+    "  restart.10m              seconds from a crash until the shard serves again; with another\n"
+    "                           number of --records its name follows it\n"
+    "  read.cold.qd32           random records that aren't cached, 32 in flight, over random "
+    "direct\n"
+    "                           reads of 4 KiB\n"
+    "  read.cached              random records of cached blocks, per second of CPU\n"
+    "  multiget.neighbours      requests for 256 records that were written one after another, 8 "
+    "in\n"
+    "                           flight: uncompressed bytes, over sequential reads of 1 MiB\n"
+    "  scan                     the collection listed with its records, likewise\n"
     "\n"
     "  --folder DIR     where the data goes: a folder of its own in DIR, removed at the end\n"
     "                   (default: $TMPDIR or /var/tmp)\n"
@@ -43,8 +58,10 @@ const char engine_help[] =
     "Exit codes: 0 done, 1 something failed, 2 wrong use.\n";
 
 static const char *const known_rows[] = {
-    "append.1m",      "append.64k",      "append.16k",        "append.1k",
-    "append.300.qd1", "append.300.qd64", "append.300.qd4096", "append.300.core",
+    "append.1m",         "append.64k",      "append.16k",          "append.1k",
+    "append.300.qd1",    "append.300.qd64", "append.300.qd4096",   "append.300.core",
+    "memory.per_record", "disk.over_lz4",   "disk.footers",        "restart.10m",
+    "read.cold.qd32",    "read.cached",     "multiget.neighbours", "scan",
 };
 
 /* True if one of the names in `rows` is `row`, or what `row` begins with before a dot. */

@@ -118,7 +118,8 @@ int floor_open(const char *folder, const char *prefix, struct floor **ret_floor)
     struct floor *floor = calloc(1, sizeof *floor);
     int error = floor == NULL ? ENOMEM : 0;
     while (error == 0 && floor->count < FILES_MAX && (entry = readdir(dir)) != NULL)
-        if (strncmp(entry->d_name, prefix, strlen(prefix)) == 0)
+        if (strncmp(entry->d_name, prefix, strlen(prefix)) == 0 &&
+            strchr(entry->d_name, '.') == NULL)
             error = file_add(floor, dirfd(dir), entry->d_name);
     if (error == 0 && floor->count == 0)
         error = ENOENT;

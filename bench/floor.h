@@ -16,7 +16,8 @@ enum { FLOOR_ALIGNMENT = 4096 };
 /* A file of its own: `path`, made and written whole with bytes that don't compress. `bytes` is
  * rounded down to MiB. 0, or -1 with a sentence on stderr. */
 int floor_make(const char *path, uint64_t bytes, struct floor **ret_floor);
-/* The files of `folder` whose names begin with `prefix`, to read them as they lie there. */
+/* The files of `folder` whose names begin with `prefix` and have no dot, to read them as they lie
+ * there. */
 int floor_open(const char *folder, const char *prefix, struct floor **ret_floor);
 /* Takes NULL. The files stay. */
 void floor_close(struct floor *floor);

@@ -4,9 +4,6 @@
 
 #include <errno.h>
 
-/* The largest census: numbers for all citizens that any bench will ask for. */
-static const double CENSUS_SCALE = 20;
-
 enum { CITIZEN_BYTES = HERD_KEY + CITIZEN_RECORD_MAX };
 
 static int records_make(struct herd *herd, size_t room, size_t bytes)
@@ -20,7 +17,7 @@ static int records_make(struct herd *herd, size_t room, size_t bytes)
 int herd_init_citizens(struct herd *herd, uint64_t seed, size_t room)
 {
     *herd = (struct herd){0};
-    int error = census_init(&herd->census, seed, CENSUS_SCALE);
+    int error = census_init(&herd->census, seed, HERD_SCALE);
     if (error == 0)
         error = records_make(herd, room, room * CITIZEN_BYTES);
     if (error != 0)

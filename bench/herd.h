@@ -9,6 +9,10 @@
 
 enum { HERD_COLLECTION = 1, HERD_KEY = CITIZEN_NUMBER };
 
+/* The census that herds are taken from, the largest: citizens for all that any bench will ask for.
+ */
+#define HERD_SCALE 20.0
+
 struct herd {
     struct record *records; /* of the last fill */
     size_t count, room;
