@@ -82,7 +82,7 @@ static int values_round(struct place *place, struct herd *herd, struct engine_ro
     size_t next = 0;
     double seconds = place->engine->options->seconds;
     uint32_t depth = (uint32_t)kho_min(INTAKE_DEPTH_MAX, kho_max(8 * MIB / herd->value_bytes, 8));
-    herd_fill(herd, herd->room, version_counter_at(clock_wall_ms()));
+    herd_fill(herd, herd->room, clock_wall_ms());
     if (intake_run(&place->node, herd, &next, depth, seconds, &intake) != 0 ||
         commits_floor(place, &intake, depth, &floor) != 0)
         return -1;
@@ -178,7 +178,7 @@ static int citizens_round(struct place *place, struct herd *herd, struct citizen
 {
     struct intake_figures intake;
     size_t next = 0;
-    herd_fill(herd, herd->room, version_counter_at(clock_wall_ms()));
+    herd_fill(herd, herd->room, clock_wall_ms());
     if (intake_run(&place->node, herd, &next, c->depth, place->engine->options->seconds, &intake) !=
         0)
         return -1;

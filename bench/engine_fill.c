@@ -36,7 +36,7 @@ static int batch_write(struct fill *fill)
     struct pack_figures pack;
     size_t next = 0;
     size_t count = (size_t)kho_min(BATCH, fill->records - fill->written);
-    herd_fill(&fill->herd, count, version_counter_at(clock_wall_ms()));
+    herd_fill(&fill->herd, count, clock_wall_ms());
     if (intake_run(&fill->node, &fill->herd, &next, INTAKE_DEPTH_MAX, 1e6, &intake) != 0)
         return -1;
     fill->seconds += intake.seconds;

@@ -9,6 +9,7 @@ enum { CITIZEN_BYTES = HERD_KEY + CITIZEN_RECORD_MAX };
 static int records_make(struct herd *herd, size_t room, size_t bytes)
 {
     herd->room = room;
+    kho_random_init(&herd->random, bytes);
     herd->records = calloc(room, sizeof *herd->records);
     herd->bytes = malloc(bytes);
     return herd->records != NULL && herd->bytes != NULL ? 0 : -ENOMEM;
@@ -89,16 +90,18 @@ static uint8_t *citizen_fill(const struct herd *herd, uint8_t *at, struct record
     return at + HERD_KEY + record->raw_len;
 }
 
-void herd_fill(struct herd *herd, size_t count, uint64_t counter)
+void herd_fill(struct herd *herd, size_t count, uint64_t wall_ms)
 {
+    const uint64_t spread = (uint64_t)1 << KHO_COUNTER_TIME_BITS;
+    uint64_t time = version_counter_at(wall_ms);
     uint8_t *at = herd->bytes;
     KHO_ASSERT(count <= herd->room);
     if (herd->hashes != NULL)
         at += herd->distinct * kho_round_up(herd->value_bytes, sizeof(uint64_t));
     for (size_t i = 0; i < count; i++) {
-        struct record record = {.collection = HERD_COLLECTION,
-                                .key_len = HERD_KEY,
-                                .version = {.counter = counter, .writer = 1}};
+        struct record record = {
+            .collection = HERD_COLLECTION, .key_len = HERD_KEY, .version = {.writer = 1}};
+        record.version.counter = time + kho_random_below(&herd->random, spread);
         at =
             herd->hashes != NULL ? random_fill(herd, at, &record) : citizen_fill(herd, at, &record);
         record.stored_len = record.raw_len;

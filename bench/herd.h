@@ -22,6 +22,7 @@ struct herd {
     struct kho_id *hashes; /* of values that don't compress; NULL: they are citizens */
     uint32_t value_bytes;
     size_t distinct;
+    struct kho_random random; /* of the versions */
 };
 
 /* Room for so many citizens at once. -ENOMEM. */
@@ -31,8 +32,8 @@ int herd_init_random(struct herd *herd, uint64_t seed, uint32_t value_bytes, siz
                      size_t room);
 void herd_fini(struct herd *herd);
 
-/* The next `count` records, of keys that nobody has had yet, with versions of `counter`; at most
- * `room`. */
-void herd_fill(struct herd *herd, size_t count, uint64_t counter);
+/* The next `count` records, of keys that nobody has had yet, at most `room`; with versions as
+ * writers of that time draw them, each its own. */
+void herd_fill(struct herd *herd, size_t count, uint64_t wall_ms);
 
 #endif
