@@ -125,7 +125,7 @@ void engine_row_done(struct engine *engine, const struct engine_row *row)
 
 static int engine_run(struct engine *engine)
 {
-    static int (*const groups[])(struct engine *) = {engine_append, engine_stored};
+    static int (*const groups[])(struct engine *) = {engine_append, engine_stored, engine_compact};
     struct sigaction action = {.sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND};
     int error = folder_make(engine);
     if (error != 0)

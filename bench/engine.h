@@ -33,5 +33,6 @@ void engine_row_done(struct engine *engine, const struct engine_row *row);
 /* The groups: 0, or -1 with a sentence on stderr. Each measures only what is asked for. */
 int engine_append(struct engine *engine);
 int engine_stored(struct engine *engine);
+int engine_compact(struct engine *engine);
 
 #endif

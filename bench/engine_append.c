@@ -35,7 +35,7 @@ static int place_open(struct place *place, struct engine *engine)
     engine_path(engine, "floor", place->floor_path);
     if (floor_make(place->floor_path, kho_max(bytes, FLOOR_MIN), &place->floor) != 0)
         return -1;
-    if (node_init(place->node_path) != 0 ||
+    if (node_init(place->node_path, 256) != 0 ||
         node_open(&place->node, place->node_path, NODE_MEMORY, NULL) != 0) {
         floor_close(place->floor);
         return -1;

@@ -151,12 +151,12 @@ uint64_t node_stat(const struct node *node, enum wire_stat stat)
 
 /* --- Life ------------------------------------------------------------------------------------- */
 
-int node_init(const char *path)
+int node_init(const char *path, uint32_t segment_mib)
 {
     char error[FOLDER_ERROR_MAX];
     struct identity identity = {.incarnation = INCARNATION,
                                 .shard_count = 1,
-                                .segment_bytes = (uint64_t)256 << 20,
+                                .segment_bytes = (uint64_t)segment_mib << 20,
                                 .created_ms = time_read().wall_ms};
     if (folder_init(path, &identity, error) != 0) {
         fprintf(stderr, "kho-bench: %s\n", error);
@@ -275,7 +275,10 @@ static int driver_open(struct node *node, const char *path)
     return 0;
 }
 
-static int core_open(struct node *node, const char *path, uint64_t memory, bool whole,
+/* What is opened. */
+enum core { CORE_STORE, CORE_STILL_STORE, CORE_SHARD };
+
+static int core_open(struct node *node, const char *path, uint64_t memory, enum core core,
                      double *ret_seconds)
 {
     if (driver_open(node, path) != 0)
@@ -289,8 +292,10 @@ static int core_open(struct node *node, const char *path, uint64_t memory, bool 
     options->connections_max = 1;
     options->reserve_bytes = (uint64_t)64 << 20;
     world_init(&node->world, memory, 1);
-    int code = whole ? shard_create(options, &node->shard)
-                     : store_create(options, &node->world, &node->store);
+    if (core == CORE_STILL_STORE)
+        options->compact_rate = 0;
+    int code = core == CORE_SHARD ? shard_create(options, &node->shard)
+                                  : store_create(options, &node->world, &node->store);
     if (code != 0 || start_await(node, path, ret_seconds) != 0) {
         node_drop(node);
         return code != 0 ? complain("the shard", strerror(-code)) : -1;
@@ -300,12 +305,17 @@ static int core_open(struct node *node, const char *path, uint64_t memory, bool 
 
 int node_open(struct node *node, const char *path, uint64_t memory, double *ret_seconds)
 {
-    return core_open(node, path, memory, false, ret_seconds);
+    return core_open(node, path, memory, CORE_STORE, ret_seconds);
+}
+
+int node_open_still(struct node *node, const char *path, uint64_t memory)
+{
+    return core_open(node, path, memory, CORE_STILL_STORE, NULL);
 }
 
 int node_open_shard(struct node *node, const char *path, uint64_t memory)
 {
-    return core_open(node, path, memory, true, NULL);
+    return core_open(node, path, memory, CORE_SHARD, NULL);
 }
 
 void node_drop(struct node *node)

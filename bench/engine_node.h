@@ -33,13 +33,15 @@ struct node {
     struct kho_now now;
 };
 
-/* Makes a data folder at `path`, which isn't there or is empty. All of these: 0, or -1 with a
- * sentence on stderr. */
-int node_init(const char *path);
+/* Makes a data folder at `path`, which isn't there or is empty, with segments of 32 to 256 MiB. All
+ * of these: 0, or -1 with a sentence on stderr. */
+int node_init(const char *path, uint32_t segment_mib);
 /* Opens the folder, recovers, and puts a map in force that gives all partitions to this node, where
  * there is none. `memory` bounds the node's. *ret_seconds: from the start until it serves; or NULL.
  */
 int node_open(struct node *node, const char *path, uint64_t memory, double *ret_seconds);
+/* A store that never compacts. */
+int node_open_still(struct node *node, const char *path, uint64_t memory);
 /* As a whole shard; the folder has a map. */
 int node_open_shard(struct node *node, const char *path, uint64_t memory);
 /* Stops a store in order. */

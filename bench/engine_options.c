@@ -46,6 +46,12 @@ const char engine_help[] =
     "in\n"
     "                           flight: uncompressed bytes, over sequential reads of 1 MiB\n"
     "  scan                     the collection listed with its records, likewise\n"
+    "  compact.overwrite        at most 2,000,000 of --records overwritten at random, half of the "
+    "log\n"
+    "                           dead: bytes of blocks and footers that the disk gets a record, "
+    "over\n"
+    "                           those of a node that never compacts\n"
+    "  compact.foreground       records taken a second meanwhile, over that node's\n"
     "\n"
     "  --folder DIR     where the data goes: a folder of its own in DIR, removed at the end\n"
     "                   (default: $TMPDIR or /var/tmp)\n"
@@ -58,10 +64,11 @@ const char engine_help[] =
     "Exit codes: 0 done, 1 something failed, 2 wrong use.\n";
 
 static const char *const known_rows[] = {
-    "append.1m",         "append.64k",      "append.16k",          "append.1k",
-    "append.300.qd1",    "append.300.qd64", "append.300.qd4096",   "append.300.core",
-    "memory.per_record", "disk.over_lz4",   "disk.footers",        "restart.10m",
-    "read.cold.qd32",    "read.cached",     "multiget.neighbours", "scan",
+    "append.1m",         "append.64k",         "append.16k",          "append.1k",
+    "append.300.qd1",    "append.300.qd64",    "append.300.qd4096",   "append.300.core",
+    "memory.per_record", "disk.over_lz4",      "disk.footers",        "restart.10m",
+    "read.cold.qd32",    "read.cached",        "multiget.neighbours", "scan",
+    "compact.overwrite", "compact.foreground",
 };
 
 /* True if one of the names in `rows` is `row`, or what `row` begins with before a dot. */

@@ -122,7 +122,7 @@ int engine_stored(struct engine *engine)
     stored.memory = memory_for(stored.records);
     stored.small = stored.records * 300 < stored.memory;
     engine_path(engine, "stored", stored.path);
-    int error = node_init(stored.path);
+    int error = node_init(stored.path, 256);
     if (error == 0)
         error = stored_fill(engine, stored.path, stored.records, stored.memory, &figures);
     if (error == 0) {

@@ -79,34 +79,52 @@ static uint8_t *random_fill(const struct herd *herd, uint8_t *at, struct record 
     return at + HERD_KEY;
 }
 
-static uint8_t *citizen_fill(const struct herd *herd, uint8_t *at, struct record *record)
+static uint8_t *citizen_fill(const struct herd *herd, uint64_t which, uint8_t *at,
+                             struct record *record)
 {
-    KHO_ASSERT(herd->next < herd->census.citizens);
-    citizen_number(&herd->census, herd->next, (char *)at);
+    KHO_ASSERT(which < herd->census.citizens);
+    citizen_number(&herd->census, which, (char *)at);
     record->key = at;
     record->value = at + HERD_KEY;
-    record->raw_len = (uint32_t)citizen_record(&herd->census, herd->next, 0, (char *)at + HERD_KEY);
+    record->raw_len = (uint32_t)citizen_record(&herd->census, which, 0, (char *)at + HERD_KEY);
     record->hash = content_hash(record->value, record->raw_len);
     return at + HERD_KEY + record->raw_len;
 }
 
+static struct record record_begin(struct herd *herd, uint64_t wall_ms)
+{
+    uint64_t drawn = kho_random_below(&herd->random, (uint64_t)1 << KHO_COUNTER_TIME_BITS);
+    return (struct record){
+        .collection = HERD_COLLECTION,
+        .key_len = HERD_KEY,
+        .version = {.counter = version_counter_at(wall_ms) + drawn, .writer = 1}};
+}
+
 void herd_fill(struct herd *herd, size_t count, uint64_t wall_ms)
 {
-    const uint64_t spread = (uint64_t)1 << KHO_COUNTER_TIME_BITS;
-    uint64_t time = version_counter_at(wall_ms);
     uint8_t *at = herd->bytes;
     KHO_ASSERT(count <= herd->room);
     if (herd->hashes != NULL)
         at += herd->distinct * kho_round_up(herd->value_bytes, sizeof(uint64_t));
-    for (size_t i = 0; i < count; i++) {
-        struct record record = {
-            .collection = HERD_COLLECTION, .key_len = HERD_KEY, .version = {.writer = 1}};
-        record.version.counter = time + kho_random_below(&herd->random, spread);
-        at =
-            herd->hashes != NULL ? random_fill(herd, at, &record) : citizen_fill(herd, at, &record);
+    for (size_t i = 0; i < count; i++, herd->next++) {
+        struct record record = record_begin(herd, wall_ms);
+        at = herd->hashes != NULL ? random_fill(herd, at, &record)
+                                  : citizen_fill(herd, herd->next, at, &record);
         record.stored_len = record.raw_len;
         herd->records[i] = record;
-        herd->next++;
+    }
+    herd->count = count;
+}
+
+void herd_redraw(struct herd *herd, size_t count, uint64_t among, uint64_t wall_ms)
+{
+    uint8_t *at = herd->bytes;
+    KHO_ASSERT(count <= herd->room && herd->hashes == NULL);
+    for (size_t i = 0; i < count; i++) {
+        struct record record = record_begin(herd, wall_ms);
+        at = citizen_fill(herd, kho_random_below(&herd->random, among), at, &record);
+        record.stored_len = record.raw_len;
+        herd->records[i] = record;
     }
     herd->count = count;
 }

@@ -35,5 +35,7 @@ void herd_fini(struct herd *herd);
 /* The next `count` records, of keys that nobody has had yet, at most `room`; with versions as
  * writers of that time draw them, each its own. */
 void herd_fill(struct herd *herd, size_t count, uint64_t wall_ms);
+/* Citizens drawn from the first `among`, to be written once more. */
+void herd_redraw(struct herd *herd, size_t count, uint64_t among, uint64_t wall_ms);
 
 #endif

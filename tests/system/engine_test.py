@@ -29,6 +29,8 @@ ROWS = {
     "read.cached": False,
     "multiget.neighbours": True,
     "scan": True,
+    "compact.overwrite": True,
+    "compact.foreground": True,
 }
 MAY_BE_ZERO = ["disk.footers"]
 os.mkdir(path("data"))

@@ -167,12 +167,37 @@ static void herd_holds(struct herd *herd, size_t fill, uint32_t least, uint32_t 
     assert_true(twins <= 1);
 }
 
+/* What is drawn anew are the same citizens under later versions. */
+static void redraws(struct herd *herd)
+{
+    enum { AMONG = 10, DRAWN = 1000 };
+    uint8_t keys[AMONG][HERD_KEY];
+    unsigned drawn[AMONG] = {0};
+    for (uint64_t i = 0; i < AMONG; i++)
+        citizen_number(&herd->census, i, (char *)keys[i]);
+    herd_redraw(herd, DRAWN, AMONG, 9);
+    assert_int_equal(herd->count, DRAWN);
+    for (size_t k = 0; k < DRAWN; k++) {
+        const struct record *record = &herd->records[k];
+        size_t i = 0;
+        while (i < AMONG && memcmp(keys[i], record->key, HERD_KEY) != 0)
+            i++;
+        assert_true(i < AMONG);
+        drawn[i]++;
+        assert_int_equal(record->version.counter >> KHO_COUNTER_TIME_BITS, 9);
+        assert_true(record_value_matches(record));
+    }
+    for (size_t i = 0; i < AMONG; i++)
+        assert_in_range(drawn[i], DRAWN / AMONG / 2, DRAWN / AMONG * 2);
+}
+
 static void herds(void **state)
 {
     struct herd herd;
     (void)state;
     assert_int_equal(herd_init_citizens(&herd, 1, 1000), 0);
     herd_holds(&herd, 1000, 200, CITIZEN_RECORD_MAX);
+    redraws(&herd);
     herd_fini(&herd);
     assert_int_equal(herd_init_random(&herd, 1, 1001, 7, 500), 0);
     herd_holds(&herd, 500, 1001, 1001);
