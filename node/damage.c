@@ -4,6 +4,8 @@
 
 #include "live.h"
 
+#include <errno.h>
+
 struct sweep {
     struct depot *depot;
     struct episode *episode;
@@ -35,6 +37,50 @@ static bool sweep_entry(void *arg, uint32_t collection, uint32_t partition,
     live_lose(&depot->manifest, entry->place, entry->value_bytes);
     entry->place = PLACE_UNKNOWN;
     return true;
+}
+
+struct cover {
+    struct depot *depot;
+    struct episode *episode;
+    uint64_t now_ms;
+    uint32_t partitions;
+    bool lost; /* no episode could be opened */
+};
+
+static bool cover_entry(void *arg, uint32_t collection, uint32_t partition,
+                        struct index_entry *entry)
+{
+    struct cover *cover = arg;
+    struct depot *depot = cover->depot;
+    (void)collection;
+    if (entry->place != PLACE_UNKNOWN || manifest_episode_of(&depot->manifest, partition) != 0)
+        return false;
+    cover->partitions++;
+    if (cover->episode == NULL)
+        cover->episode = manifest_open_episode(&depot->manifest, WIRE_EPISODE_ROT, depot->epoch,
+                                               cover->now_ms, true);
+    if (cover->episode != NULL)
+        manifest_episode_set(&depot->manifest, cover->episode, partition);
+    cover->lost |= cover->episode == NULL;
+    return false;
+}
+
+int damage_cover(struct depot *depot, struct kho_now now)
+{
+    struct cover cover = {.depot = depot, .now_ms = now.wall_ms};
+    if (depot->values_unknown == 0)
+        return 0;
+    index_scan(depot->index, cover_entry, &cover);
+    if (cover.lost)
+        return -ENOMEM;
+    if (cover.episode == NULL)
+        return 0;
+    depot->manifest_dirty = true;
+    world_event(depot->world, EVENT_ERROR,
+                "shard %u: in %u partitions records have a version but no value, episode %llu: run "
+                "'kho repair'",
+                depot->options.shard, cover.partitions, (unsigned long long)cover.episode->id);
+    return 0;
 }
 
 bool damage_note(struct depot *depot, uint32_t slot, uint64_t offset, uint64_t length, int error,

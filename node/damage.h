@@ -14,5 +14,10 @@
  * has to be found again at the next start. */
 bool damage_note(struct depot *depot, uint32_t slot, uint64_t offset, uint64_t length, int error,
                  struct kho_now now);
+/* At a start, when the index is whole: an entry without its value stands in a partition with an
+ * open episode, or repair would never look at it. One that an episode's end left behind, since no
+ * other replica had it, may come back with a footer that couldn't be read before. 0; -ENOMEM: an
+ * episode was needed and can't be opened. */
+int damage_cover(struct depot *depot, struct kho_now now);
 
 #endif

@@ -228,6 +228,59 @@ void manifest_add_damage(struct manifest *manifest, const struct damage *damage)
         *added = *damage;
 }
 
+static uint64_t damage_end(const struct damage *damage)
+{
+    return damage->length > UINT64_MAX - damage->offset ? UINT64_MAX
+                                                        : damage->offset + damage->length;
+}
+
+bool manifest_cut_damage(struct manifest *manifest, uint64_t segment, uint64_t offset,
+                         uint64_t length)
+{
+    struct list *damages = &manifest->damages;
+    uint64_t end = offset + length;
+    uint32_t splits = 0, kept = 0, count = damages->count;
+    bool cut = false;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct damage *d = manifest_damage(manifest, i);
+        splits += d->segment == segment && d->offset < offset && damage_end(d) > end;
+    }
+    if (splits > MANIFEST_DAMAGES_MAX - count)
+        return false;
+    /* What is behind a cut in the middle first, while nothing has changed. */
+    for (uint32_t i = 0; i < count && splits > 0; i++) {
+        struct damage behind = *manifest_damage(manifest, i);
+        if (behind.segment != segment || behind.offset >= offset || damage_end(&behind) <= end)
+            continue;
+        behind.length = damage_end(&behind) - end;
+        behind.offset = end;
+        struct damage *added = list_add(manifest->world, damages, sizeof *added);
+        if (added == NULL) {
+            damages->count = count;
+            return false;
+        }
+        *added = behind;
+    }
+    for (uint32_t i = 0; i < damages->count; i++) {
+        struct damage d = *manifest_damage(manifest, i);
+        uint64_t to = damage_end(&d);
+        if (d.segment == segment && d.offset < end && to > offset) {
+            cut = true;
+            if (d.offset >= offset && to <= end)
+                continue;
+            if (d.offset < offset) {
+                d.length = offset - d.offset;
+            } else {
+                d.offset = end;
+                d.length = to - end;
+            }
+        }
+        *manifest_damage(manifest, kept++) = d;
+    }
+    damages->count = kept;
+    return cut;
+}
+
 /* --- Episodes --------------------------------------------------------------------------------- */
 
 static bool hides(const struct episode *episode)

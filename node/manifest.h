@@ -228,6 +228,10 @@ bool manifest_damage_known(const struct manifest *manifest, uint64_t segment, ui
                            uint64_t length);
 /* Drops damage that can't be noted (bound or memory) silently: the list saves work only. */
 void manifest_add_damage(struct manifest *manifest, const struct damage *damage);
+/* [offset, offset + length) of the segment holds after all: known damage is cut around it. False:
+ * none is known there, or a part behind it can't be noted, and then nothing happened. */
+bool manifest_cut_damage(struct manifest *manifest, uint64_t segment, uint64_t offset,
+                         uint64_t length);
 
 /* --- Episodes --------------------------------------------------------------------------------- */
 

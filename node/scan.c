@@ -278,6 +278,15 @@ static void footer_tell(struct scan *scan, uint64_t offset)
                 (unsigned long long)s->id, (unsigned long long)offset);
 }
 
+/* What was known to be damaged here was read whole: it can be lost again, and that must be news. */
+static void hale(struct scan *scan, uint64_t offset, uint64_t length)
+{
+    struct depot *depot = scan->depot;
+    if (scan->enter.damage_count > 0 &&
+        manifest_cut_damage(&depot->manifest, slot_segment(scan, scan->slot)->id, offset, length))
+        depot->manifest_dirty = true;
+}
+
 /* Ends the log here: the segment is sealed behind its last whole commit, and what follows is
  * dropped. */
 static int cut(struct scan *scan, uint64_t position, bool torn)
@@ -406,10 +415,12 @@ static int commit_enter(struct scan *scan, const uint8_t *bytes, const struct co
         }
         const uint8_t *body = bytes + at + BLOCK_HEAD;
         found++;
-        if (block_body_matches(&block, body))
+        if (block_body_matches(&block, body)) {
+            hale(scan, block.offset, block_span(block.stored_len));
             error = block_enter(scan, commit, &block, body);
-        else
+        } else {
             error = block_rot(scan, block.offset, BLOCK_HEAD + block.stored_len);
+        }
     }
     return error;
 }
@@ -469,6 +480,8 @@ static int commit_scan(struct scan *scan, const struct commit_head *head, struct
                     "no record is hit, but the disk loses bits",
                     (unsigned long long)head->segment, (unsigned long long)head->offset);
     commit_note(scan, head, check.heads && check.bad_blocks == 0);
+    if (check.whole)
+        hale(scan, head->offset, head->length);
     int error = commit_enter(scan, bytes, head);
     if (error == 0)
         accept(scan, head, checksum);

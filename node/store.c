@@ -13,6 +13,7 @@
  *
  * Failure: a start that can't tell what was lost ends as STORE_FAILED; a failed write or sync later
  * makes the shard read-only. */
+#include "damage.h"
 #include "live.h"
 #include "store_inside.h"
 
@@ -204,6 +205,8 @@ static void recovered(struct store *store, int state, struct kho_now now)
             world_event(depot->world, EVENT_ERROR, "%u damaged places were found in the log",
                         store->recover.scan.damages);
         depot_readmitted(depot, &depot->map, now, &error);
+        if (error == 0)
+            error = damage_cover(depot, now);
         if (error != 0) {
             store->phase = STORE_FAILED;
             return;

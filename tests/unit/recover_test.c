@@ -114,6 +114,40 @@ static void manifest_bytes(void **state)
     assert_int_equal(world.memory_bytes, 0);
 }
 
+/* Known damage is cut around what holds after all: at its ends, in its middle, or whole. */
+static void manifest_cuts_damage(void **state)
+{
+    struct shard_world world;
+    struct manifest m;
+    (void)state;
+    world_init(&world, 1 << 20, 1);
+    manifest_init(&m, &world);
+    struct damage block = {.segment = 1, .offset = 4096, .length = 192};
+    struct damage row = {.segment = 1, .offset = 8192, .length = 8192};
+    struct damage rest = {.segment = 1, .offset = 1 << 20, .length = DAMAGE_TO_END};
+    manifest_add_damage(&m, &block);
+    manifest_add_damage(&m, &row);
+    manifest_add_damage(&m, &rest);
+    assert_false(manifest_cut_damage(&m, 2, 4096, 4096));
+    assert_false(manifest_cut_damage(&m, 1, 0, 4096));
+    assert_true(manifest_cut_damage(&m, 1, 4096, 4096));
+    assert_int_equal(m.damages.count, 2);
+    assert_false(manifest_damage_known(&m, 1, 4096, 192));
+    assert_true(manifest_cut_damage(&m, 1, 8192, 64));
+    assert_true(manifest_cut_damage(&m, 1, 16384 - 64, 64));
+    assert_true(manifest_cut_damage(&m, 1, 10240, 1024));
+    assert_int_equal(m.damages.count, 3);
+    assert_true(manifest_damage_known(&m, 1, 8192 + 64, 2048 - 64));
+    assert_false(manifest_damage_known(&m, 1, 8192 + 64, 2048));
+    assert_true(manifest_damage_known(&m, 1, 10240 + 1024, 16384 - 64 - 10240 - 1024));
+    assert_true(manifest_cut_damage(&m, 1, 2 << 20, 4096));
+    assert_true(manifest_damage_known(&m, 1, 1 << 20, 1 << 20));
+    assert_false(manifest_damage_known(&m, 1, 2 << 20, 192));
+    assert_true(manifest_damage_known(&m, 1, (2 << 20) + 4096, 1 << 30));
+    manifest_fini(&m);
+    assert_int_equal(world.memory_bytes, 0);
+}
+
 /* A segment that retires leaves no gap in the log: the one before it accounts for its sequences, or
  * the manifest itself. Slots are used again once they are free, ids never. */
 static void manifest_retires(void **state)
@@ -486,19 +520,13 @@ int main(void)
 {
 #define RECOVER_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(manifest_bytes),
-        cmocka_unit_test(manifest_retires),
-        RECOVER_TEST(retired),
-        RECOVER_TEST(several_in_flight),
-        RECOVER_TEST(zeroed_commit),
-        RECOVER_TEST(damage_below_mark),
-        RECOVER_TEST(damage_at_unmarked_end),
-        RECOVER_TEST(garbage_far_behind),
-        RECOVER_TEST(unreadable_stretch),
-        RECOVER_TEST(passing_failure),
-        RECOVER_TEST(strays),
-        RECOVER_TEST(other_alignment),
-        RECOVER_TEST(map_missing),
+        cmocka_unit_test(manifest_bytes),   cmocka_unit_test(manifest_cuts_damage),
+        cmocka_unit_test(manifest_retires), RECOVER_TEST(retired),
+        RECOVER_TEST(several_in_flight),    RECOVER_TEST(zeroed_commit),
+        RECOVER_TEST(damage_below_mark),    RECOVER_TEST(damage_at_unmarked_end),
+        RECOVER_TEST(garbage_far_behind),   RECOVER_TEST(unreadable_stretch),
+        RECOVER_TEST(passing_failure),      RECOVER_TEST(strays),
+        RECOVER_TEST(other_alignment),      RECOVER_TEST(map_missing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
