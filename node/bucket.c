@@ -157,6 +157,14 @@ void bucket_prefetch_entry(const uint8_t *bucket, struct key_tag tag)
     __builtin_prefetch(entry + INDEX_ENTRY_BYTES - 1);
 }
 
+void bucket_prefetch_whole(const uint8_t *bucket)
+{
+    enum { LINE = 64 };
+    const uint8_t *end = bucket + entry_offset(bucket, bucket_count(bucket));
+    for (const uint8_t *line = bucket; line < end; line += LINE)
+        __builtin_prefetch(line);
+}
+
 /* The lowest print above `print`; if there is none, 255. */
 static uint8_t print_above(const uint8_t *bucket, uint8_t print)
 {
@@ -247,19 +255,32 @@ static cell_ref bucket_resize(struct cells *cells, cell_ref ref, uint32_t entrie
     return to_ref;
 }
 
-int bucket_add(struct cells *cells, cell_ref ref, const struct index_entry *entry)
+int bucket_reserve(struct cells *cells, cell_ref *ref, uint32_t entries)
 {
-    uint32_t count = bucket_count(cell_at(cells, ref));
-    KHO_ASSERT(count < BUCKET_ENTRIES_MAX);
-    if (count == cell_at(cells, ref)[BUCKET_ROOM])
-        ref = bucket_resize(cells, ref, count + 1);
-    if (ref == 0)
+    if (entries <= cell_at(cells, *ref)[BUCKET_ROOM])
+        return 0;
+    cell_ref larger = bucket_resize(cells, *ref, entries);
+    if (larger == 0)
         return KHO_EFULL;
-    uint8_t *bucket = cell_at(cells, ref);
+    *ref = larger;
+    return 0;
+}
+
+void bucket_append(uint8_t *bucket, const struct index_entry *entry)
+{
+    uint32_t count = bucket_count(bucket);
+    KHO_ASSERT(count < bucket[BUCKET_ROOM]);
     entry_pack(entry, bucket + entry_offset(bucket, count));
     bucket[BUCKET_PRINTS + count] = tag_bits(entry->tag, bucket[BUCKET_DEPTH]);
     bucket[BUCKET_COUNT] = (uint8_t)(count + 1);
-    return 0;
+}
+
+int bucket_add(struct cells *cells, cell_ref ref, const struct index_entry *entry)
+{
+    int rc = bucket_reserve(cells, &ref, bucket_count(cell_at(cells, ref)) + 1);
+    if (rc == 0)
+        bucket_append(cell_at(cells, ref), entry);
+    return rc;
 }
 
 void bucket_remove(struct cells *cells, cell_ref ref, uint32_t i)
@@ -298,7 +319,7 @@ static void half_copy(const uint8_t *bucket, uint8_t bit, uint8_t *half)
     half[BUCKET_COUNT] = (uint8_t)count;
 }
 
-int bucket_split(struct cells *cells, cell_ref ref, cell_ref ret_halves[2])
+int bucket_split(struct cells *cells, cell_ref ref, const uint32_t more[2], cell_ref ret_halves[2])
 {
     const uint8_t *bucket = cell_at(cells, ref);
     uint32_t depth = bucket[BUCKET_DEPTH], ones = 0, count = bucket_count(bucket);
@@ -306,10 +327,12 @@ int bucket_split(struct cells *cells, cell_ref ref, cell_ref ret_halves[2])
     KHO_ASSERT(depth < BUCKET_DEPTH_MAX);
     for (uint32_t i = 0; i < count; i++)
         ones += bucket[BUCKET_PRINTS + i] >> 7;
-    cell_ref first = bucket_make(cells, cell_owner(bucket), depth + 1, low, count - ones);
+    uint32_t rooms[2] = {(uint32_t)kho_min(count - ones + more[0], BUCKET_ENTRIES_MAX),
+                         (uint32_t)kho_min(ones + more[1], BUCKET_ENTRIES_MAX)};
+    cell_ref first = bucket_make(cells, cell_owner(bucket), depth + 1, low, rooms[0]);
     if (first == 0)
         return KHO_EFULL;
-    cell_ref second = bucket_make(cells, cell_owner(bucket), depth + 1, high, ones);
+    cell_ref second = bucket_make(cells, cell_owner(bucket), depth + 1, high, rooms[1]);
     if (second == 0) {
         bucket_destroy(cells, first);
         return KHO_EFULL;

@@ -84,14 +84,22 @@ void bucket_repoint(uint8_t *bucket, uint32_t i, uint64_t place);
  * first entry that it would look at, or the place behind the last one. */
 void bucket_prefetch_prints(const uint8_t *bucket);
 void bucket_prefetch_entry(const uint8_t *bucket, struct key_tag tag);
+/* All of it, when its head has arrived. */
+void bucket_prefetch_whole(const uint8_t *bucket);
 
 /* Adds an entry that isn't there, to a bucket that isn't full. The bucket may get another
  * reference, which its owner is told (cells.h). KHO_EFULL: no memory, and nothing happened. */
 int bucket_add(struct cells *cells, cell_ref ref, const struct index_entry *entry);
 /* Removes an entry; the last one takes its number. The bucket may get another reference. */
 void bucket_remove(struct cells *cells, cell_ref ref, uint32_t i);
+/* Sees to it that a bucket has room for `entries` in all, BUCKET_ENTRIES_MAX at most; it may get
+ * another reference. KHO_EFULL: no memory, and nothing happened. */
+int bucket_reserve(struct cells *cells, cell_ref *ref, uint32_t entries);
+/* Adds an entry that isn't there to a bucket that has room. */
+void bucket_append(uint8_t *bucket, const struct index_entry *entry);
 /* Makes two buckets of one, by the next bit, and destroys it; their owner is the same and has to be
- * told. KHO_EFULL: no memory, and nothing happened. */
-int bucket_split(struct cells *cells, cell_ref ref, cell_ref ret_halves[2]);
+ * told. Each has room for so many entries `more`, as far as a bucket can. KHO_EFULL: no memory, and
+ * nothing happened. */
+int bucket_split(struct cells *cells, cell_ref ref, const uint32_t more[2], cell_ref ret_halves[2]);
 
 #endif

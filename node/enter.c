@@ -86,7 +86,7 @@ int enter_record(struct enter *enter, uint32_t collection, uint32_t partition,
     struct depot *depot = enter->depot;
     struct index_entry old;
     enter->records++;
-    if (epoch < enter->since[partition])
+    if (!enter_counts(enter, partition, epoch))
         return 0;
     bool there;
     int put = index_put_higher(depot->index, collection, partition, entry, &there, &old);
@@ -95,4 +95,14 @@ int enter_record(struct enter *enter, uint32_t collection, uint32_t partition,
     depot->values_unknown += entry->place == PLACE_UNKNOWN;
     depot->values_unknown -= there && old.place == PLACE_UNKNOWN;
     return 0;
+}
+
+int enter_table(struct enter *enter, uint32_t collection, uint32_t partition,
+                const struct index_entry *entries, uint32_t count)
+{
+    struct depot *depot = enter->depot;
+    int64_t unknown;
+    int error = index_put_all(depot->index, collection, partition, entries, count, &unknown);
+    depot->values_unknown += (uint64_t)unknown;
+    return error;
 }

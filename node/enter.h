@@ -28,5 +28,13 @@ bool enter_damaged(const struct enter *enter, uint64_t offset);
 /* One record, accepted under `epoch`; its partition is below the map's. 0; KHO_EFULL. */
 int enter_record(struct enter *enter, uint32_t collection, uint32_t partition,
                  const struct index_entry *entry, uint64_t epoch);
+/* True if what was accepted under `epoch` counts in the partition. */
+static inline bool enter_counts(const struct enter *enter, uint32_t partition, uint64_t epoch)
+{
+    return epoch >= enter->since[partition];
+}
+/* Records of one table that count there, rising by tag. 0; KHO_EFULL. */
+int enter_table(struct enter *enter, uint32_t collection, uint32_t partition,
+                const struct index_entry *entries, uint32_t count);
 
 #endif

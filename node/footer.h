@@ -219,7 +219,8 @@ struct footer_cursor {
 };
 
 void footer_begin(struct footer_cursor *cursor, const struct footer *footer);
-/* Goes to the next run; what is left of this one is passed over. False: no more. */
+/* Goes to the next run, and fetches it towards the cache; what is left of this one is passed over.
+ * False: no more. */
 bool footer_run(struct footer_cursor *cursor);
 /* The run's next entry; one is left. */
 void footer_take(struct footer_cursor *cursor, struct footer_entry *ret_entry);

@@ -65,9 +65,10 @@ static void digest_change(struct index_digest *digest, const struct index_digest
     digest->sum_high = (uint64_t)(sum >> 64);
 }
 
-/* `entry` is as the index holds it (bucket_get), so that what is taken away is what was added. */
-static void digest_entry(struct index *index, struct table *table, const struct index_entry *entry,
-                         bool add)
+/* Adds an entry, or takes it away. It is as the index holds it (bucket_get), so that what is taken
+ * away is what was added. */
+static void digest_entry(const struct index *index, struct index_digest *digest,
+                         const struct index_entry *entry, bool add)
 {
     uint8_t bytes[DIGESTED_BYTES];
     kho_store64(bytes, entry->tag.high);
@@ -83,8 +84,15 @@ static void digest_entry(struct index *index, struct table *table, const struct 
         .sum_low = hash.low64,
         .sum_high = hash.high64,
     };
-    digest_change(&table->digest, &one, add);
-    digest_change(&index->totals, &one, add);
+    digest_change(digest, &one, add);
+}
+
+/* What a table has got, or lost. */
+static void table_change(struct index *index, struct table *table,
+                         const struct index_digest *change)
+{
+    digest_change(&table->digest, change, true);
+    digest_change(&index->totals, change, true);
 }
 
 /* --- Collections ------------------------------------------------------------------------------ */
@@ -253,29 +261,48 @@ void index_prefetch(const struct index *index, uint32_t collection, uint32_t par
         bucket_prefetch_entry(bucket, tag);
 }
 
-/* Puts an entry where table_find() said that it is, or belongs. */
+/* An empty bucket for a table that has none. */
+static int table_begin(struct index *index, struct collection *c, struct table *table)
+{
+    uint32_t partition = (uint32_t)(table - c->tables);
+    cell_ref owner = TREE_TABLE | (c->ordinal * index->partitions + partition);
+    int rc = tree_create(&index->cells, &table->tree, owner);
+    c->table_count += rc == 0;
+    return rc;
+}
+
+/* A put is over. */
+static void table_settle(struct index *index, struct collection *c, struct table *table)
+{
+    if (table->digest.count == 0 && table->tree.root != 0)
+        table_clear(index, c, table);
+    cells_settle(&index->cells);
+}
+
+/* Puts an entry that isn't there; `bucket`: what table_find() said. */
 static int put_at(struct index *index, struct collection *c, struct table *table, cell_ref bucket,
                   const struct index_entry *entry)
 {
-    bool made = bucket == 0;
-    uint32_t partition = (uint32_t)(table - c->tables);
-    cell_ref owner = TREE_TABLE | (c->ordinal * index->partitions + partition);
-    int rc = made ? tree_create(&index->cells, &table->tree, owner, entry)
-                  : tree_add(&index->cells, &table->tree, bucket, entry);
-    cells_settle(&index->cells);
-    if (rc != 0)
-        return rc;
-    c->table_count += made;
-    digest_entry(index, table, entry, true);
-    return 0;
+    struct index_digest change = {0};
+    int rc = bucket == 0 ? table_begin(index, c, table) : 0;
+    if (rc == 0)
+        rc = tree_add(&index->cells, &table->tree, bucket != 0 ? bucket : table->tree.root, entry);
+    if (rc == 0) {
+        digest_entry(index, &change, entry, true);
+        table_change(index, table, &change);
+    }
+    table_settle(index, c, table);
+    return rc;
 }
 
 static void replace_at(struct index *index, struct table *table, cell_ref bucket, uint32_t i,
                        const struct index_entry *old, const struct index_entry *entry)
 {
-    digest_entry(index, table, old, false);
+    struct index_digest change = {0};
+    digest_entry(index, &change, old, false);
     bucket_set(cell_at(&index->cells, bucket), i, entry);
-    digest_entry(index, table, entry, true);
+    digest_entry(index, &change, entry, true);
+    table_change(index, table, &change);
 }
 
 int index_put_higher(struct index *index, uint32_t collection, uint32_t partition,
@@ -294,8 +321,7 @@ int index_put_higher(struct index *index, uint32_t collection, uint32_t partitio
         return rc != 0 ? rc : 1;
     }
     bucket_get(cell_at(&index->cells, bucket), i, ret_old);
-    int order = version_compare(entry->version, ret_old->version);
-    if (order < 0 || (order == 0 && entry->place == PLACE_UNKNOWN))
+    if (!index_replaces(entry, ret_old))
         return 0;
     replace_at(index, table, bucket, i, ret_old, entry);
     return 1;
@@ -318,6 +344,135 @@ int index_put(struct index *index, uint32_t collection, uint32_t partition,
     replace_at(index, table, bucket, i, &old, entry);
     return 0;
 }
+
+/* --- Many entries of one table ---------------------------------------------------------------- */
+
+/* What index_put_all() is about. */
+struct load {
+    struct index *index;
+    struct tree *tree;
+    const struct index_entry *entries;
+    uint32_t count;
+    uint32_t at;           /* the next entry */
+    uint32_t heads, whole; /* entries whose buckets' heads, or all of them, are being fetched */
+    struct index_digest change;
+    int64_t unknown;
+};
+
+/* True if an entry isn't likely to have the same bucket as the one before it: the root, at least,
+ * tells them apart. */
+static bool load_parts(const struct load *load, uint32_t i)
+{
+    const struct index_entry *entry = &load->entries[i];
+    uint32_t bits = load->tree->bits;
+    return i == 0 || (bits > 0 && (entry[0].tag.high ^ entry[-1].tag.high) >> (64 - bits) != 0);
+}
+
+static const uint8_t *load_ahead(const struct load *load, uint32_t i)
+{
+    const struct cells *cells = &load->index->cells;
+    return cell_at(cells, tree_bucket(cells, load->tree, load->entries[i].tag));
+}
+
+/* The cache misses of buckets to come overlap with the work on this one: first their heads, then
+ * what these say is all that will be read or moved. */
+static void load_prefetch(struct load *load)
+{
+    enum { HEADS_AHEAD = 40, WHOLE_AHEAD = 16 };
+    uint32_t heads = (uint32_t)kho_min(load->at + HEADS_AHEAD, load->count);
+    uint32_t whole = (uint32_t)kho_min(load->at + WHOLE_AHEAD, load->count);
+    for (; load->heads < heads; load->heads++)
+        if (load_parts(load, load->heads))
+            bucket_prefetch_prints(load_ahead(load, load->heads));
+    for (; load->whole < whole; load->whole++)
+        if (load_parts(load, load->whole))
+            bucket_prefetch_whole(load_ahead(load, load->whole));
+}
+
+/* Puts an entry in the place of the one that is there, if its version says so. */
+static void load_replace(struct load *load, uint8_t *bucket, uint32_t i,
+                         const struct index_entry *entry)
+{
+    struct index_entry old;
+    bucket_get(bucket, i, &old);
+    if (!index_replaces(entry, &old))
+        return;
+    digest_entry(load->index, &load->change, &old, false);
+    bucket_set(bucket, i, entry);
+    digest_entry(load->index, &load->change, entry, true);
+    load->unknown += (entry->place == PLACE_UNKNOWN) - (old.place == PLACE_UNKNOWN);
+}
+
+/* Where the entries end that belong to the same bucket as the next one. */
+static uint32_t load_end(const struct load *load, const uint8_t *bucket)
+{
+    struct key_tag behind;
+    uint32_t end = load->at + 1;
+    if (!tree_behind(bucket, load->entries[load->at].tag, &behind))
+        return load->count;
+    while (end < load->count && key_tag_compare(load->entries[end].tag, behind) < 0)
+        end++;
+    return end;
+}
+
+/* Puts the next entries that belong to one bucket; or splits it, if it hasn't room for the new ones
+ * among them, so that they belong to two. */
+static int load_bucket(struct load *load)
+{
+    struct cells *cells = &load->index->cells;
+    cell_ref ref = tree_bucket(cells, load->tree, load->entries[load->at].tag);
+    uint8_t *bucket = cell_at(cells, ref);
+    const struct index_entry *fresh[BUCKET_ENTRIES_MAX];
+    uint32_t count = bucket_count(bucket), end = load_end(load, bucket), fresh_count = 0;
+    uint32_t more[2] = {0}; /* new ones by their next bit */
+    for (uint32_t at = load->at; at < end; at++) {
+        const struct index_entry *entry = &load->entries[at];
+        uint32_t i = bucket_find(bucket, entry->tag);
+        if (i < count) {
+            load_replace(load, bucket, i, entry);
+            continue;
+        }
+        more[tag_bits(entry->tag, bucket[BUCKET_DEPTH]) >> 7]++;
+        if (fresh_count < BUCKET_ENTRIES_MAX)
+            fresh[fresh_count++] = entry;
+    }
+    if (count + more[0] + more[1] > BUCKET_ENTRIES_MAX)
+        return tree_split(cells, load->tree, ref, more);
+    int rc = bucket_reserve(cells, &ref, count + fresh_count);
+    if (rc != 0)
+        return rc;
+    bucket = cell_at(cells, ref);
+    for (uint32_t i = 0; i < fresh_count; i++) {
+        bucket_append(bucket, fresh[i]);
+        digest_entry(load->index, &load->change, fresh[i], true);
+        load->unknown += fresh[i]->place == PLACE_UNKNOWN;
+    }
+    load->at = end;
+    return 0;
+}
+
+int index_put_all(struct index *index, uint32_t collection, uint32_t partition,
+                  const struct index_entry *entries, uint32_t count, int64_t *ret_unknown)
+{
+    KHO_ASSERT(partition < index->partitions);
+    *ret_unknown = 0;
+    struct collection *c = collection_find(index, collection);
+    if (c == NULL && (c = collection_make(index, collection)) == NULL)
+        return KHO_EFULL;
+    struct table *table = &c->tables[partition];
+    struct load load = {.index = index, .tree = &table->tree, .entries = entries, .count = count};
+    int rc = table->tree.root == 0 ? table_begin(index, c, table) : 0;
+    while (rc == 0 && load.at < count) {
+        load_prefetch(&load);
+        rc = load_bucket(&load);
+    }
+    table_change(index, table, &load.change);
+    table_settle(index, c, table);
+    *ret_unknown = load.unknown;
+    return rc;
+}
+
+/* --- Reservations and changes ----------------------------------------------------------------- */
 
 int index_reserve(struct index *index, uint32_t count)
 {
@@ -350,12 +505,12 @@ bool index_remove(struct index *index, uint32_t collection, uint32_t partition, 
     uint32_t i;
     if (!table_find(index, table, tag, &bucket, &i))
         return false;
+    struct index_digest change = {0};
     bucket_get(cell_at(&index->cells, bucket), i, &old);
-    digest_entry(index, table, &old, false);
+    digest_entry(index, &change, &old, false);
+    table_change(index, table, &change);
     bucket_remove(&index->cells, bucket, i);
-    if (table->digest.count == 0)
-        table_clear(index, collection_find(index, collection), table);
-    cells_settle(&index->cells);
+    table_settle(index, collection_find(index, collection), table);
     return true;
 }
 

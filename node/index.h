@@ -59,14 +59,27 @@ bool index_get(const struct index *index, uint32_t collection, uint32_t partitio
  * to 500 ns; whoever has many ahead goes through the steps for all of them first. */
 void index_prefetch(const struct index *index, uint32_t collection, uint32_t partition,
                     struct key_tag tag, uint32_t step);
+/* True if `entry` takes the place of an older one of its key: unless that has a higher version, or
+ * the same one and `entry` no place. */
+static inline bool index_replaces(const struct index_entry *entry, const struct index_entry *old)
+{
+    int order = version_compare(entry->version, old->version);
+    return order > 0 || (order == 0 && entry->place != PLACE_UNKNOWN);
+}
 /* Inserts, or replaces the entry of that tag whatever its version: the caller compares. KHO_EFULL:
  * a new entry, and the memory's bound is reached; replacing never fails. */
 int index_put(struct index *index, uint32_t collection, uint32_t partition,
               const struct index_entry *entry);
-/* As index_put(), unless what is there has a higher version, or the same one and `entry` no place:
- * with one look-up. 1: put, 0: left alone; *ret_there and *ret_old: what was there. KHO_EFULL. */
+/* As index_put(), if it index_replaces() what is there: with one look-up. 1: put, 0: left alone;
+ * *ret_there and *ret_old: what was there. KHO_EFULL. */
 int index_put_higher(struct index *index, uint32_t collection, uint32_t partition,
                      const struct index_entry *entry, bool *ret_there, struct index_entry *ret_old);
+/* What index_put_higher() would do with each of these entries of one table, which rise by tag: all
+ * that belong to a bucket at once, so that it grows in one step and is fetched towards the cache
+ * long before. *ret_unknown: how many more entries than before have no place. KHO_EFULL: some were
+ * put, and *ret_unknown tells of these. */
+int index_put_all(struct index *index, uint32_t collection, uint32_t partition,
+                  const struct index_entry *entries, uint32_t count, int64_t *ret_unknown);
 /* Makes sure that `count` further new entries can be put without KHO_EFULL, or says KHO_EFULL. Used
  * before a write is accepted; reservations are given back by index_unreserve as entries land. */
 int index_reserve(struct index *index, uint32_t count);

@@ -6,8 +6,8 @@
  *             the index and makes room for more
  *
  * The merge looks for the lowest table that any footer at hand has entries of, and takes them from
- * all of these, in the order of the log. Entries wait in a short queue between being fetched
- * towards the cache and being put. */
+ * all of these. What is more than can be gathered at once is taken by ranges of tags: as many as
+ * leave half of that to each, on average. */
 #include "restore.h"
 
 #include "live.h"
@@ -19,7 +19,8 @@ int restore_init(struct restore *restore, struct depot *depot, struct enter *ent
 {
     *restore = (struct restore){.depot = depot, .enter = enter, .phase = PHASE_DONE};
     restore->marks = world_allocate(depot->world, FOOTERS_MAX * sizeof *restore->marks, 0);
-    return restore->marks != NULL ? 0 : -ENOMEM;
+    int error = gather_init(&restore->gather, depot->world);
+    return restore->marks != NULL ? error : -ENOMEM;
 }
 
 static struct restore_load *load_at(struct restore *restore, uint32_t i)
@@ -43,6 +44,7 @@ void restore_fini(struct restore *restore)
         return;
     while (restore->load_count > 0)
         load_release(restore);
+    gather_fini(&restore->gather);
     world_release(restore->depot->world, restore->marks, FOOTERS_MAX * sizeof *restore->marks);
     restore->depot = NULL;
 }
@@ -169,63 +171,108 @@ static void list_take(struct restore *restore)
 
 /* --- Merging ---------------------------------------------------------------------------------- */
 
-static int put_first(struct restore *restore)
-{
-    const struct footer_entry *e = &restore->ahead[restore->ahead_at];
-    struct index_entry entry = {.tag = e->tag,
-                                .version = e->version,
-                                .tombstone = e->tombstone,
-                                .place = place_in_slot(restore->slot, e->place),
-                                .value_bytes = e->value_bytes};
-    uint64_t epoch = restore->ahead_epoch[restore->ahead_at];
-    live_found(&restore->depot->manifest, entry.place, entry.value_bytes);
-    if (enter_damaged(restore->enter, place_offset(entry.place)))
-        entry.place = PLACE_UNKNOWN;
-    restore->ahead_at = (restore->ahead_at + 1) % RESTORE_AHEAD;
-    restore->ahead_count--;
-    return enter_record(restore->enter, e->collection, e->partition, &entry, epoch);
-}
-
-/* Puts an entry, later: what the index will touch for it is fetched meanwhile. */
-static int put_later(struct restore *restore, struct footer_cursor *cursor)
-{
-    int error = restore->ahead_count == RESTORE_AHEAD ? put_first(restore) : 0;
-    uint32_t at = (restore->ahead_at + restore->ahead_count) % RESTORE_AHEAD;
-    struct footer_entry *e = &restore->ahead[at];
-    footer_take(cursor, e);
-    restore->ahead_epoch[at] = cursor->footer->head.epoch;
-    restore->ahead_count++;
-    index_prefetch(restore->depot->index, e->collection, e->partition, e->tag, 1);
-    return error;
-}
-
 static uint64_t table_of(const struct footer_cursor *cursor)
 {
     return (uint64_t)cursor->partition << 32 | cursor->collection;
+}
+
+/* The lowest table that the first `count` loads have entries of, and how many. UINT64_MAX: none. */
+static uint64_t table_lowest(struct restore *restore, uint32_t count, uint32_t *ret_entries)
+{
+    uint64_t lowest = UINT64_MAX;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct footer_cursor *cursor = &load_at(restore, i)->cursor;
+        if (cursor->footer == NULL || table_of(cursor) > lowest)
+            continue;
+        if (table_of(cursor) < lowest)
+            *ret_entries = 0;
+        lowest = table_of(cursor);
+        *ret_entries += cursor->left;
+    }
+    return lowest;
+}
+
+/* Puts what was gathered, whose tags share their first bits. */
+static int gathered_put(struct restore *restore, uint64_t table, uint32_t shared)
+{
+    uint32_t count;
+    if (restore->gather.count == 0)
+        return 0;
+    const struct index_entry *entries = gather_sort(&restore->gather, shared, &count);
+    return enter_table(restore->enter, (uint32_t)table, (uint32_t)(table >> 32), entries, count);
+}
+
+/* Takes a footer's next entry, and gathers it if it counts. */
+static void gathered_add(struct restore *restore, struct footer_cursor *cursor)
+{
+    struct footer_entry e;
+    footer_take(cursor, &e);
+    uint64_t place = place_in_slot(restore->slot, e.place);
+    live_found(&restore->depot->manifest, place, e.value_bytes);
+    restore->enter->records++;
+    if (!enter_counts(restore->enter, e.partition, cursor->footer->head.epoch))
+        return;
+    bool damaged = enter_damaged(restore->enter, place_offset(place));
+    *gather_next(&restore->gather) = (struct index_entry){.tag = e.tag,
+                                                          .version = e.version,
+                                                          .tombstone = e.tombstone,
+                                                          .place = damaged ? PLACE_UNKNOWN : place,
+                                                          .value_bytes = e.value_bytes};
+}
+
+/* A range of tags, by their first bits. */
+struct range {
+    uint32_t bits;
+    uint64_t value;
+};
+
+static bool range_has(const struct range *range, const struct footer_cursor *cursor)
+{
+    struct key_tag tag;
+    return footer_peek(cursor, 0, &tag) &&
+           (range->bits == 0 || tag.high >> (64 - range->bits) == range->value);
+}
+
+/* Enters what the first `count` loads have of a range of a table. */
+static int range_merge(struct restore *restore, uint32_t count, uint64_t table,
+                       const struct range *range)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        struct footer_cursor *cursor = &load_at(restore, i)->cursor;
+        if (cursor->footer == NULL || table_of(cursor) != table)
+            continue;
+        while (range_has(range, cursor)) {
+            gathered_add(restore, cursor);
+            if (restore->gather.count < GATHER_ENTRIES)
+                continue;
+            int error = gathered_put(restore, table, range->bits);
+            if (error != 0)
+                return error;
+        }
+    }
+    return gathered_put(restore, table, range->bits);
 }
 
 /* Enters what the first `count` loads have of the lowest table. 1: done; 0: no more; or an
  * error. */
 static int table_merge(struct restore *restore, uint32_t count)
 {
-    uint64_t table = UINT64_MAX;
-    for (uint32_t i = 0; i < count; i++) {
-        const struct footer_cursor *cursor = &load_at(restore, i)->cursor;
-        if (cursor->footer != NULL && table_of(cursor) < table)
-            table = table_of(cursor);
-    }
+    uint32_t entries = 0;
+    uint64_t table = table_lowest(restore, count, &entries);
+    struct range range = {0};
     if (table == UINT64_MAX)
         return 0;
+    if (entries > GATHER_ENTRIES)
+        while (entries >> range.bits > GATHER_ENTRIES / 2)
+            range.bits++;
+    for (; range.value < 1u << range.bits; range.value++) {
+        int error = range_merge(restore, count, table, &range);
+        if (error != 0)
+            return error;
+    }
     for (uint32_t i = 0; i < count; i++) {
         struct footer_cursor *cursor = &load_at(restore, i)->cursor;
-        if (cursor->footer == NULL || table_of(cursor) != table)
-            continue;
-        while (cursor->left > 0) {
-            int error = put_later(restore, cursor);
-            if (error != 0)
-                return error;
-        }
-        if (!footer_run(cursor))
+        if (cursor->footer != NULL && table_of(cursor) == table && !footer_run(cursor))
             cursor->footer = NULL;
     }
     return 1;
@@ -256,8 +303,6 @@ static int loads_merge(struct restore *restore, uint32_t count)
     int state = 1;
     while (state == 1)
         state = table_merge(restore, count);
-    while (state == 0 && restore->ahead_count > 0)
-        state = put_first(restore);
     for (uint32_t i = 0; i < count; i++)
         load_release(restore);
     return state;

@@ -1,8 +1,8 @@
 /* restore.h: the footers of one segment, read into the index at a start.
  *
  * The last footer lists those before it. They are read many at once, and those that are there enter
- * the index table by table across all of them, so that the index's cache misses stay within one
- * table at a time, while the next ones are being read.
+ * the index table by table across all of them, the entries of one table at once and in the order of
+ * their tags (gather.h), while the next footers are being read.
  *
  * A footer that can't be read or doesn't hold is left out: its stretch is read block by block then,
  * as the caller learns from the marks. */
@@ -10,11 +10,11 @@
 #define KHO_NODE_RESTORE_H
 
 #include "enter.h"
+#include "gather.h"
 
 enum {
-    RESTORE_LOADS = 64,
-    RESTORE_BYTES = 24 << 20, /* held at once, where there is so much */
-    RESTORE_AHEAD = 16        /* entries whose place in the index is fetched before their turn */
+    RESTORE_LOADS = 256,
+    RESTORE_BYTES = 48 << 20 /* held at once, where there is so much */
 };
 
 /* A stretch of the segment, and what its footer says of it. */
@@ -49,9 +49,7 @@ struct restore {
     uint32_t first_load, load_count, reading;
     uint64_t held; /* bytes of buffers */
     uint64_t bytes_read;
-    struct footer_entry ahead[RESTORE_AHEAD];
-    uint64_t ahead_epoch[RESTORE_AHEAD];
-    uint32_t ahead_at, ahead_count;
+    struct gather gather;
 };
 
 /* -ENOMEM (fini it in any case). */

@@ -153,12 +153,12 @@ static int directory_tell(struct cells *cells, struct tree *tree, cell_ref ref)
                                                           : directory_insert(cells, tree, ref);
 }
 
-static int tree_split(struct cells *cells, struct tree *tree, cell_ref ref)
+int tree_split(struct cells *cells, struct tree *tree, cell_ref ref, const uint32_t more[2])
 {
     cell_ref halves[2];
     int rc = directory_tell(cells, tree, ref);
     if (rc == 0)
-        rc = bucket_split(cells, ref, halves);
+        rc = bucket_split(cells, ref, more, halves);
     if (rc != 0)
         return rc;
     uint8_t *directory = cell_at(cells, cell_owner(cell_at(cells, halves[0])));
@@ -169,24 +169,19 @@ static int tree_split(struct cells *cells, struct tree *tree, cell_ref ref)
     return 0;
 }
 
-int tree_create(struct cells *cells, struct tree *tree, cell_ref table,
-                const struct index_entry *entry)
+int tree_create(struct cells *cells, struct tree *tree, cell_ref table)
 {
     KHO_ASSERT(tree->root == 0 && (table & TREE_TABLE) != 0);
     *tree = (struct tree){.root = bucket_create(cells, table, 0, 0)};
-    if (tree->root == 0)
-        return KHO_EFULL;
-    int rc = bucket_add(cells, tree->root, entry);
-    if (rc != 0)
-        tree_clear(cells, tree);
-    return rc;
+    return tree->root != 0 ? 0 : KHO_EFULL;
 }
 
 int tree_add(struct cells *cells, struct tree *tree, cell_ref bucket,
              const struct index_entry *entry)
 {
+    static const uint32_t no_more[2];
     while (bucket_count(cell_at(cells, bucket)) == BUCKET_ENTRIES_MAX) {
-        int rc = tree_split(cells, tree, bucket);
+        int rc = tree_split(cells, tree, bucket, no_more);
         if (rc != 0)
             return rc;
         bucket = tree_bucket(cells, tree, entry->tag);

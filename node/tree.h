@@ -72,13 +72,15 @@ static inline cell_ref tree_bucket(const struct cells *cells, const struct tree 
     return ref;
 }
 
-/* The first entry of a table. KHO_EFULL: no memory, and nothing happened. */
-int tree_create(struct cells *cells, struct tree *tree, cell_ref table,
-                const struct index_entry *entry);
+/* Makes one empty bucket of an empty tree. KHO_EFULL: no memory, and nothing happened. */
+int tree_create(struct cells *cells, struct tree *tree, cell_ref table);
 /* Adds an entry that isn't there; `bucket` is that of its tag. KHO_EFULL: no memory; all entries
  * are where they were. */
 int tree_add(struct cells *cells, struct tree *tree, cell_ref bucket,
              const struct index_entry *entry);
+/* Splits the bucket, which has bits left to be split by; `more`: room that each half has beyond
+ * its entries. KHO_EFULL, as above. */
+int tree_split(struct cells *cells, struct tree *tree, cell_ref bucket, const uint32_t more[2]);
 /* Frees all. */
 void tree_clear(struct cells *cells, struct tree *tree);
 /* The first entry at or after `from`. */

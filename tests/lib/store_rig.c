@@ -7,7 +7,6 @@
 
 static const struct kho_id RIG_INCARNATION = {{1, 2, 3, 4, 5, 6, 7, 8, 9}};
 static const struct kho_id RIG_CLUSTER = {{9, 9, 9, 9}};
-static const uint64_t RIG_SEED = 77;
 
 void rig_init(struct rig *rig)
 {

@@ -5,7 +5,7 @@
 #include "memory_disk.h"
 #include "node/store.h"
 
-enum { RIG_PARTITIONS = 16, RIG_OPS = 256 };
+enum { RIG_PARTITIONS = 16, RIG_OPS = 256, RIG_SEED = 77 };
 
 struct rig {
     struct memory_disk disk;

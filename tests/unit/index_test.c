@@ -208,6 +208,71 @@ static void check_whole(struct fixture *f)
     assert_int_equal(f->world.memory_bytes, index_memory(f->index));
 }
 
+static int order_of_tags(const void *a, const void *b)
+{
+    const struct index_entry *x = a, *y = b;
+    return key_tag_compare(x->tag, y->tag);
+}
+
+/* Some of what one table has, and more, in the order of tags: all put at once, and into the model
+ * where they are the higher ones. */
+static void put_all(struct fixture *f, unsigned spread)
+{
+    enum { MAX = 600 };
+    static struct index_entry entries[MAX];
+    uint32_t partition = (uint32_t)below(f, PARTITIONS), count = 0, kept = 0;
+    uint32_t wanted = 1 + (uint32_t)below(f, below(f, 2) == 0 ? 5 : MAX);
+    int64_t unknown, expected = 0;
+    for (uint32_t i = 0; i < wanted; i++) {
+        const struct model_entry *m = f->count > 0 ? &f->model[below(f, f->count)] : NULL;
+        bool known = m != NULL && m->collection == 1 && m->partition == partition;
+        struct index_entry e = entry_draw(f, known ? m->entry.tag : tag_draw(f, spread));
+        if (known && below(f, 3) == 0)
+            e.version = m->entry.version;
+        if (below(f, 3) == 0)
+            e.place = PLACE_UNKNOWN;
+        entries[count++] = e;
+    }
+    qsort(entries, count, sizeof *entries, order_of_tags);
+    for (uint32_t i = 0; i < count; i++)
+        if (kept == 0 || key_tag_compare(entries[kept - 1].tag, entries[i].tag) != 0)
+            entries[kept++] = entries[i];
+    for (uint32_t i = 0; i < kept; i++) {
+        struct model_entry *m = model_find(f, 1, partition, entries[i].tag);
+        if (m != NULL && !index_replaces(&entries[i], &m->entry))
+            continue;
+        if (m == NULL) {
+            assert_true(f->count < MODEL_MAX);
+            m = &f->model[f->count++];
+        } else {
+            expected -= m->entry.place == PLACE_UNKNOWN;
+        }
+        *m = (struct model_entry){1, partition, entries[i]};
+        expected += entries[i].place == PLACE_UNKNOWN;
+    }
+    assert_int_equal(index_put_all(f->index, 1, partition, entries, kept, &unknown), 0);
+    assert_int_equal(unknown, expected);
+}
+
+/* What many entries at once leave is what the same ones leave one by one. */
+static void test_put_all(void **state)
+{
+    (void)state;
+    static const unsigned spreads[] = {0, 0, 40, 1};
+    for (uint64_t seed = 1; seed <= 8; seed++) {
+        unsigned spread = spreads[seed % KHO_COUNT_OF(spreads)];
+        struct fixture *f = fixture_create(UINT64_MAX, 20 + seed);
+        for (unsigned round = 0; round < 12 && f->count < MODEL_MAX - 1000; round++) {
+            put_all(f, spread);
+            check_whole(f);
+            for (unsigned i = 0; i < 40; i++)
+                step(f, spread, 40);
+            check_whole(f);
+        }
+        fixture_destroy(f);
+    }
+}
+
 static void run(uint64_t seed, unsigned spread, unsigned steps)
 {
     struct fixture *f = fixture_create(UINT64_MAX, seed);
@@ -329,6 +394,34 @@ static void test_full_memory(void **state)
     fixture_destroy(f);
 }
 
+/* Where memory ends, a part of many entries is there, and the index tells of exactly these. */
+static void test_put_all_full(void **state)
+{
+    (void)state;
+    enum { ENTRIES = 5000 };
+    struct fixture *f = fixture_create(100000, 15);
+    static struct index_entry entries[ENTRIES];
+    int64_t unknown;
+    for (uint32_t i = 0; i < ENTRIES; i++)
+        entries[i] = entry_draw(f, tag_draw(f, 0));
+    qsort(entries, ENTRIES, sizeof *entries, order_of_tags);
+    assert_int_equal(index_put_all(f->index, 1, 2, entries, ENTRIES, &unknown), KHO_EFULL);
+    for (uint32_t i = 0; i < ENTRIES; i++) {
+        struct index_entry got;
+        if (index_get(f->index, 1, 2, entries[i].tag, &got))
+            f->model[f->count++] = (struct model_entry){1, 2, entries[i]};
+    }
+    assert_true(f->count > 1000 && f->count < ENTRIES);
+    check_whole(f);
+    fixture_destroy(f);
+
+    f = fixture_create(UINT64_MAX, 16);
+    f->world.memory_max = f->world.memory_bytes;
+    assert_int_equal(index_put_all(f->index, 1, 2, entries, 1, &unknown), KHO_EFULL);
+    check_whole(f);
+    fixture_destroy(f);
+}
+
 static struct index *index_fill(struct shard_world *world, struct kho_random *random,
                                 uint32_t partitions, uint32_t count)
 {
@@ -364,6 +457,36 @@ static void test_bytes_a_record(void **state)
         index_destroy(index);
         assert_int_equal(world.memory_bytes, 0);
     }
+}
+
+/* So it is after a start, which puts some of each table at once, again and again. */
+static void test_bytes_of_many_at_once(void **state)
+{
+    (void)state;
+    enum { RECORDS = 1000000, TABLES = 4096, ROUNDS = 8, EACH = RECORDS / TABLES / ROUNDS };
+    struct shard_world world;
+    struct kho_random random;
+    struct index *index;
+    struct index_entry entries[EACH];
+    int64_t unknown;
+    world_init(&world, UINT64_MAX, 17);
+    kho_random_init(&random, 17);
+    assert_int_equal(index_create(&world, TABLES, digest_seed, &index), 0);
+    for (uint32_t i = 0; i < ROUNDS * TABLES; i++) {
+        for (uint32_t n = 0; n < EACH; n++)
+            entries[n] = (struct index_entry){.tag = {.high = kho_random_next(&random)},
+                                              .version = {.counter = i + 1, .writer = 7},
+                                              .place = i,
+                                              .value_bytes = 300};
+        qsort(entries, EACH, sizeof *entries, order_of_tags);
+        assert_int_equal(index_put_all(index, 1, i % TABLES, entries, EACH, &unknown), 0);
+    }
+    struct index_digest totals;
+    index_totals(index, &totals);
+    assert_int_equal(totals.count, ROUNDS * TABLES * EACH);
+    assert_true(index_memory(index) < UINT64_C(33) * totals.count);
+    index_destroy(index);
+    assert_int_equal(world.memory_bytes, 0);
 }
 
 /* What entries leave when they go is there for others, whatever their number in a table was: half
@@ -491,11 +614,19 @@ static void test_put_higher(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_agrees_with_a_model), cmocka_unit_test(test_tags_that_fall_together),
-        cmocka_unit_test(test_drop_partition),      cmocka_unit_test(test_collections_rise),
-        cmocka_unit_test(test_full_memory),         cmocka_unit_test(test_scan_repoints),
-        cmocka_unit_test(test_longest_value),       cmocka_unit_test(test_bytes_a_record),
-        cmocka_unit_test(test_memory_follows),      cmocka_unit_test(test_put_higher),
+        cmocka_unit_test(test_agrees_with_a_model),
+        cmocka_unit_test(test_tags_that_fall_together),
+        cmocka_unit_test(test_drop_partition),
+        cmocka_unit_test(test_collections_rise),
+        cmocka_unit_test(test_full_memory),
+        cmocka_unit_test(test_scan_repoints),
+        cmocka_unit_test(test_longest_value),
+        cmocka_unit_test(test_bytes_a_record),
+        cmocka_unit_test(test_memory_follows),
+        cmocka_unit_test(test_put_higher),
+        cmocka_unit_test(test_put_all),
+        cmocka_unit_test(test_put_all_full),
+        cmocka_unit_test(test_bytes_of_many_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

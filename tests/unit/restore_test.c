@@ -1,6 +1,7 @@
 /* restore_test.c: starts from footers: what they say in place of the blocks, and what is read block
  * by block where none stands. */
 #include "node/footer.h"
+#include "node/gather.h"
 #include "node/place.h"
 #include "tests/lib/store_rig.h"
 #include "unit.h"
@@ -161,6 +162,34 @@ static void same_as_blocks(void **state)
         for (uint32_t i = 1; i < count; i += 2)
             memory_disk_flip(found[i].file, found[i].head.offset + 70, 1);
     }
+}
+
+/* One table with more entries than are gathered at once, many versions of one key among them: a
+ * start from footers finds them all. */
+static void one_large_table(void **state)
+{
+    enum { ENTRIES = 3 * GATHER_ENTRIES };
+    struct rig *rig = *state;
+    struct digests before, after;
+    struct rig_key key = {.collection = 2};
+    rig->options.footer_entries = 700;
+    rig_ready(rig);
+    for (uint32_t i = 0; i < ENTRIES; i++) {
+        uint32_t number = i % 5 == 0 ? 0 : i;
+        key.key_len = (uint16_t)snprintf((char *)key.key, sizeof key.key, "all/%u", number);
+        key.hash = key_hash(2, key.key, key.key_len, RIG_SEED);
+        key.partition =
+            key_partition(2, key.key, key.key_len, RIG_SEED, '/', RIG_PARTITIONS, key.hash);
+        while (rig_put(rig, &key, T0 + i + 1, i, 20, true, NULL) == -EAGAIN)
+            rig_run(rig);
+    }
+    rig_run(rig);
+    digests_take(rig, &before);
+    assert_int_equal(before.entries[1][key.partition].count, ENTRIES - ENTRIES / 5);
+    rig_crash(rig);
+    digests_take(rig, &after);
+    assert_memory_equal(&after, &before, sizeof after);
+    assert_int_equal(rig_check(rig, &key, T0 + ENTRIES, ENTRIES - 1, 20), 0);
 }
 
 /* --- Damage ----------------------------------------------------------------------------------- */
@@ -504,6 +533,7 @@ int main(void)
 #define RESTORE_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         RESTORE_TEST(same_as_blocks),
+        RESTORE_TEST(one_large_table),
         RESTORE_TEST(rot_under_a_footer),
         RESTORE_TEST(rot_under_a_damaged_footer),
         RESTORE_TEST(zeroed_under_a_footer),
