@@ -292,6 +292,11 @@ static void repair_pushed(struct client *client, struct push *push, struct kho_n
         int status = push->nodes[i].status;
         if (repair_failed(client, repair, status, now))
             return;
+        /* It takes another admin's map just now. */
+        if (status == KHO_EBUSY) {
+            repair_restart(client, repair, now);
+            return;
+        }
         map_node(&client->map, i, &node);
         if (status != 0 && node.state != MAP_NODE_OUT)
             repair_unreach(repair, i, status);
