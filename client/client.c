@@ -25,7 +25,8 @@ static void client_options_take(struct client *client, const struct kho_options 
     if (options->cluster_id != NULL)
         memcpy(client->cluster.bytes, options->cluster_id, sizeof client->cluster.bytes);
     client->unavailable_after_ns = unavailable * CLIENT_MS_NS;
-    client->hedge_ns = hedge * CLIENT_MS_NS;
+    client->hedge_ns = hedge == UINT32_MAX ? CLIENT_NEVER : hedge * CLIENT_MS_NS;
+    hedge_init(client);
     client->inflight_bytes_max =
         options->inflight_bytes_max != 0 ? options->inflight_bytes_max : CLIENT_BYTES_MAX;
     client->holdback_bytes_max =
@@ -185,6 +186,7 @@ void client_step_end(struct client *client, struct kho_now now)
             session_flush(client, KHO_CONTAINER_OF(link, struct session, link), now);
         }
     } while (!queue_empty(&client->ready));
+    readers_rotate(client);
     client_room_check(client);
     client_close_check(client, now);
     session_sweep(client);

@@ -21,6 +21,10 @@
 #include "client.h"
 
 #define CLIENT_NEVER UINT64_MAX
+
+/* What is asked of a replica for a record (item.h). */
+enum slot_kind { SLOT_PROBE, SLOT_WRITE, SLOT_COPY, SLOT_READ, SLOT_KINDS };
+
 #define CLIENT_MS_NS UINT64_C(1000000)
 
 struct session;
@@ -127,7 +131,11 @@ struct client {
     uint64_t stamp_serial; /* the low bits of their counters */
     uint32_t default_deadline_ms;
     uint64_t unavailable_after_ns;
-    uint64_t hedge_ns;
+    uint64_t hedge_ns; /* the latest moment to hedge; CLIENT_NEVER: never hedge */
+    /* How long READ and PROBE take, 99 times of 100, at most replicas: the median over the sessions
+     * of what each was heard to take; 0: not known. And what hedging may still cost (hedge.c). */
+    uint64_t hedge_after_ns[SLOT_KINDS];
+    uint64_t hedge_budget;
     uint64_t inflight_bytes_max;
     uint64_t holdback_bytes_max;
     struct queue outbox; /* of struct client_op */
@@ -142,8 +150,9 @@ struct client {
     struct queue sessions;  /* of struct session, all, in the order they were made */
     struct session **conns; /* by connection handle */
     uint32_t conn_capacity;
-    uint32_t serial; /* rotates readers */
-    int map_error;   /* why there is no map yet: the last cause */
+    uint32_t serial;   /* rotates readers, */
+    uint32_t run_left; /* after so many reads more */
+    int map_error;     /* why there is no map yet: the last cause */
 
     /* A round of asking for a newer map, since a call names a collection that ours doesn't have. */
     uint32_t refreshing; /* answers awaited */

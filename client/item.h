@@ -89,10 +89,11 @@ struct item {
     bool want_value : 1;  /* read: get, or stat that must write back */
     bool confirming : 1;  /* read: the source is asked whether it still has `version` */
     bool confirmed : 1;
-    bool held : 1;   /* ended, and slots are still on their way */
-    bool single : 1; /* write: its record goes by itself, not in a bundle */
-    uint8_t source;  /* read: the slot that is asked to confirm */
-    int refusal;     /* the gravest so far */
+    bool asked_all : 1; /* read: every replica was asked, or is about to be */
+    bool held : 1;      /* ended, and slots are still on their way */
+    bool single : 1;    /* write: its record goes by itself, not in a bundle */
+    uint8_t source;     /* read: the slot that is asked to confirm */
+    int refusal;        /* the gravest so far */
     struct key_hash hash;
     struct kho_id content;
     struct version version;
@@ -142,7 +143,11 @@ struct batch {
     struct request request; /* first */
     struct session *session;
     uint8_t kind;
-    bool hedged;
+    bool slow_by_size;     /* a large value came with it: says nothing of the node */
+    struct queue unhedged; /* in session->unhedged[kind], or alone */
+    uint64_t send_serial;  /* the send that it is in */
+    uint64_t sent_ns;
+    uint32_t hedged; /* READ, PROBE: so many entries were asked elsewhere, too, or needn't be */
     uint32_t count;
     uint32_t answered; /* PROBE, WRITE: entries, in order */
     /* READ: a large value that is coming in; nobody wants it where large_slot is NULL. */
@@ -196,13 +201,8 @@ void item_large_end(struct client *client, struct request *request, int status, 
 
 /* --- What session.c tells --------------------------------------------------------------------- */
 
-/* The connection broke: reads that wait on it go elsewhere. */
-void items_session_broke(struct client *client, struct session *session, struct kho_now now);
 /* It has been out of reach for long: items that can't have a majority end. */
 void items_session_given_up(struct client *client, struct session *session, struct kho_now now);
-/* Reads that it leaves unanswered are asked elsewhere, too. */
-void items_session_hedge(struct client *client, struct session *session, struct kho_now now);
-uint64_t items_hedge_deadline(const struct client *client, const struct session *session);
 
 /* --- item.c: the write path, and what both share ---------------------------------------------- */
 
@@ -245,8 +245,32 @@ void reader_copy_answered(struct client *client, struct slot *slot, int status, 
 void reader_source_lost(struct client *client, struct slot *slot, struct kho_now now);
 /* Is the value of that version worth keeping? */
 bool reader_wants(const struct item *item, struct version version);
-/* Asks one more replica for the record. */
+/* Asks those for their votes that weren't asked yet. */
+void reader_ask_all(struct client *client, struct item *item, struct kho_now now);
+/* The same, and one more replica for the record. */
 void reader_hedge(struct client *client, struct item *item, struct kho_now now);
+/* A step is over: the reads of the next one go to another replica first. */
+void readers_rotate(struct client *client);
+
+/* --- hedge.c: what is late is asked elsewhere, too -------------------------------------------- */
+
+/* A client begins with all hedges that can be saved up, */
+void hedge_init(struct client *client);
+/* and each read earns a part of one. */
+void hedge_earn(struct client *client);
+/* A batch was packed at `now`; its send is known as session->send_serial + 1. */
+void hedge_batch_packed(struct session *session, struct batch *batch, struct kho_now now);
+/* That send was carried out: only now the node can be late. */
+void hedge_sent(struct session *session, uint64_t send_serial, struct kho_now now);
+/* The batch is over. Answered: what it took says something of the node's speed. */
+void hedge_batch_ended(struct client *client, struct batch *batch, bool answered,
+                       struct kho_now now);
+/* The connection broke: reads that wait on it go elsewhere. */
+void hedge_session_broke(struct client *client, struct session *session, struct kho_now now);
+/* Reads that it leaves unanswered are asked elsewhere, too. */
+void hedge_session(struct client *client, struct session *session, struct kho_now now);
+/* When that has to be looked at. */
+uint64_t hedge_deadline(const struct client *client, const struct session *session);
 
 /* --- records.c: the call ---------------------------------------------------------------------- */
 

@@ -247,6 +247,7 @@ static int pack_batch(struct client *client, struct session *session, struct sen
     queue_init(&batch->request.link);
     batch->session = session;
     batch->kind = (uint8_t)kind;
+    hedge_batch_packed(session, batch, now);
     batch->request.type = bundles ? WIRE_WRITE_BLOCKS : pack_types[kind];
     batch->request.deadline_ns = CLIENT_NEVER;
     batch->request.frame = batch_frame;

@@ -1,7 +1,8 @@
 /* read.c: the read of one record.
  *
- * Happy path: READ from one replica, PROBE to the others; a majority votes, enough replicas have
- * the highest version, the record of it is in hand: done in one round trip.
+ * Happy path: READ from one replica, PROBE to as many others as make a majority; they vote, agree,
+ * and the record is in hand: done in one round trip. The others are asked where that isn't enough:
+ * the votes differ, one doesn't come, or is late.
  *
  * Where they disagree, the highest version is written back before it is returned, until as many
  * replicas have it as make every later majority meet one (R - Q + 1), or reads would not be
@@ -10,8 +11,8 @@
  * (R6), so that it still has the version is as good as reading it again.
  *
  * How it fails: a replica that can't give the value (rotten, cut off, of another key) is left out
- * as a source and another one is asked; no source left is KHO_EDAMAGED. A slow one is hedged. A
- * majority out of reach is KHO_EUNAVAILABLE. KHO_EDROPPED starts the read again. */
+ * as a source and another one is asked; no source left is KHO_EDAMAGED. A slow one is hedged
+ * (hedge.c). A majority out of reach is KHO_EUNAVAILABLE. KHO_EDROPPED starts the read again. */
 #include "item.h"
 
 struct reader_view {
@@ -54,35 +55,138 @@ static struct reader_view reader_look(const struct item *item)
     return view;
 }
 
-/* --- Choosing a source ------------------------------------------------------------------------ */
+/* --- Choosing whom to ask --------------------------------------------------------------------- */
+
+#define READER_RUN 64u /* reads that go to the same replica first */
 
 /* Up, and not silent for so long that a hedge would be due. */
 static bool reader_session_well(const struct client *client, const struct session *session,
                                 struct kho_now now)
 {
-    return session->state == SESSION_UP && !session->foreign && session->hold_until_ns == 0 &&
+    return session->state == SESSION_UP && !session->foreign && !session->given_up &&
+           session->hold_until_ns == 0 &&
            (session->way_count == 0 || now.mono_ns - session->asked_ns < client->hedge_ns);
 }
 
-/* A replica to READ from: it may have `highest`, isn't being read, and best is well. NULL: none. */
-static struct slot *reader_source(struct client *client, const struct item *item,
+/* Where a replica stands in the order in which they are asked now. The replicas take turns as the
+ * first; the reads of one step, and neighbours of one call, have the same first one, as far as they
+ * have the same replicas: few frames, and what lies in one block is unpacked by one node. */
+static uint32_t reader_rank(const struct client *client, const struct slot *slot)
+{
+    const struct item *item = slot->item;
+    uint32_t before = 0;
+    for (struct slot *s = item_slot_begin(item); s < item_slot_end(item); s++)
+        before += s->session->remote->node < slot->session->remote->node;
+    return (before + client->serial) % item->call->replicas;
+}
+
+void readers_rotate(struct client *client)
+{
+    if (client->run_left < READER_RUN)
+        client->serial++;
+    client->run_left = READER_RUN;
+}
+
+static bool reader_may_give(const struct slot *slot, const struct version *highest)
+{
+    bool reading = slot->kind == SLOT_READ && slot->ask != SLOT_IDLE;
+    if (reading || slot->no_value || slot->unknown || slot->session->given_up)
+        return false;
+    if (highest != NULL && !reader_slot_at(slot, *highest))
+        return false;
+    return !slot->replied || slot->state == WIRE_PRESENT;
+}
+
+/* May be asked for its vote, and wasn't. */
+static bool reader_unasked(const struct slot *slot)
+{
+    return slot->ask == SLOT_IDLE && !slot->replied && !slot->unknown;
+}
+
+/* A replica to READ from: it may have `highest`, isn't being read, and best is well, not slow, and
+ * wasn't asked before, so that its vote comes with it. NULL: none. */
+static struct slot *reader_source(const struct client *client, const struct item *item,
                                   const struct version *highest, bool well, struct kho_now now)
 {
-    uint32_t replicas = item->call->replicas;
-    uint32_t first = client->serial++ % replicas;
-    for (uint32_t i = 0; i < replicas; i++) {
-        struct slot *slot = &item->slots[(first + i) % replicas];
-        bool reading = slot->kind == SLOT_READ && slot->ask != SLOT_IDLE;
-        if (reading || slot->no_value || slot->unknown || slot->session->given_up)
+    uint32_t replicas = item->call->replicas, best_rank = 0;
+    struct slot *best = NULL;
+    for (struct slot *s = item_slot_begin(item); s < item_slot_end(item); s++) {
+        if (!reader_may_give(s, highest) || (well && !reader_session_well(client, s->session, now)))
             continue;
-        if (highest != NULL && !reader_slot_at(slot, *highest))
-            continue;
-        if (slot->replied && slot->state != WIRE_PRESENT)
-            continue;
-        if (!well || reader_session_well(client, slot->session, now))
-            return slot;
+        uint32_t rank = reader_rank(client, s);
+        if (now.mono_ns < s->session->slow_until_ns)
+            rank += 2 * replicas;
+        if (!reader_unasked(s))
+            rank += replicas;
+        if (best == NULL || rank < best_rank) {
+            best = s;
+            best_rank = rank;
+        }
     }
-    return NULL;
+    return best;
+}
+
+void reader_ask_all(struct client *client, struct item *item, struct kho_now now)
+{
+    if (item->asked_all || item->phase != ITEM_READ)
+        return;
+    item->asked_all = true;
+    for (struct slot *s = item_slot_begin(item); s < item_slot_end(item); s++)
+        if (reader_unasked(s))
+            slot_ask(client, s, SLOT_PROBE, now);
+}
+
+/* How many have to agree that a read is over. */
+static uint32_t reader_enough(const struct records *call)
+{
+    return (uint32_t)kho_max(call->read_quorum, (uint32_t)call->replicas - call->read_quorum + 1);
+}
+
+/* Votes that are there or on their way from a node that is well. */
+static uint32_t reader_votes_expected(const struct client *client, const struct item *item,
+                                      struct kho_now now)
+{
+    uint32_t votes = 0;
+    for (struct slot *s = item_slot_begin(item); s < item_slot_end(item); s++)
+        votes += s->replied ? !s->suspect
+                            : s->ask != SLOT_IDLE && reader_session_well(client, s->session, now);
+    return votes;
+}
+
+/* The next to be asked for its vote, or NULL. False: some replica isn't well. */
+static bool reader_next(const struct client *client, const struct item *item, struct kho_now now,
+                        struct slot **ret_next)
+{
+    uint32_t best = UINT32_MAX;
+    *ret_next = NULL;
+    for (struct slot *s = item_slot_begin(item); s < item_slot_end(item); s++) {
+        if (!reader_session_well(client, s->session, now))
+            return false;
+        uint32_t rank = reader_rank(client, s);
+        if (now.mono_ns < s->session->slow_until_ns)
+            rank += item->call->replicas;
+        if (!reader_unasked(s) || rank >= best)
+            continue;
+        best = rank;
+        *ret_next = s;
+    }
+    return true;
+}
+
+/* Asks as many as must agree, in their order. All where some replica isn't well, so that one that
+ * comes back is noticed, and where nobody may be hedged. */
+static void reader_ask_enough(struct client *client, struct item *item, struct kho_now now)
+{
+    uint32_t enough = reader_enough(item->call);
+    for (uint32_t votes = reader_votes_expected(client, item, now); votes < enough; votes++) {
+        struct slot *next;
+        bool well = reader_next(client, item, now, &next) && client->hedge_ns != CLIENT_NEVER;
+        if (!well || next == NULL) {
+            reader_ask_all(client, item, now);
+            return;
+        }
+        slot_ask(client, next, SLOT_PROBE, now);
+    }
 }
 
 static bool reader_reading(const struct client *client, const struct item *item, bool well,
@@ -102,11 +206,12 @@ void reader_hedge(struct client *client, struct item *item, struct kho_now now)
     /* A record in hand that is older than what others have is none: its source is hedged, too. */
     struct reader_view view = reader_look(item);
     bool older = item->have_record && version_compare(item->version, view.highest) < 0;
-    if (item->have_record && !older)
-        return;
-    struct slot *slot = reader_source(client, item, older ? &view.highest : NULL, true, now);
-    if (slot != NULL)
-        slot_ask(client, slot, SLOT_READ, now);
+    if (!item->have_record || older) {
+        struct slot *slot = reader_source(client, item, older ? &view.highest : NULL, true, now);
+        if (slot != NULL)
+            slot_ask(client, slot, SLOT_READ, now);
+    }
+    reader_ask_all(client, item, now);
 }
 
 void reader_source_lost(struct client *client, struct slot *slot, struct kho_now now)
@@ -126,6 +231,7 @@ void reader_start(struct client *client, struct item *item, struct kho_now now)
     item->have_record = false;
     item->confirming = false;
     item->confirmed = false;
+    item->asked_all = false;
     item->tombstone = false;
     item->refusal = 0;
     item->version = (struct version){0};
@@ -140,8 +246,13 @@ void reader_start(struct client *client, struct item *item, struct kho_now now)
     struct slot *source = reader_source(client, item, NULL, true, now);
     if (source == NULL)
         source = reader_source(client, item, NULL, false, now);
-    for (struct slot *s = item_slot_begin(item); s < item_slot_end(item); s++)
-        slot_ask(client, s, s == source ? SLOT_READ : SLOT_PROBE, now);
+    if (source != NULL)
+        slot_ask(client, source, SLOT_READ, now);
+    reader_ask_enough(client, item, now);
+    hedge_earn(client);
+    client->run_left -= client->run_left > 0;
+    if (client->run_left == 0)
+        readers_rotate(client);
     reader_advance(client, item, now);
 }
 
@@ -280,6 +391,8 @@ void reader_advance(struct client *client, struct item *item, struct kho_now now
         return;
     struct reader_view view = reader_look(item);
     if (view.votes < call->read_quorum && view.votes + view.suspects < call->replicas) {
+        if (!item->asked_all && reader_votes_expected(client, item, now) < reader_enough(call))
+            reader_ask_all(client, item, now);
         if (view.votes + view.open < call->read_quorum &&
             view.votes + view.suspects + view.open < call->replicas)
             reader_no_majority(client, item);
@@ -309,12 +422,17 @@ void reader_advance(struct client *client, struct item *item, struct kho_now now
             if (s->kind == SLOT_READ && s->ask != SLOT_IDLE)
                 slot_ask(client, s, SLOT_READ, now);
     }
-    if (!have)
-        reader_fetch(client, item, &view, now);
-    else if (view.have >= need)
+    if (have && view.have >= need) {
         item_end_read(client, item, item->tombstone ? KHO_ENOTFOUND : 0);
-    else
+        return;
+    }
+    /* More than the record of what they agree on is missing. */
+    if (view.have < need || !reader_reading(client, item, true, now))
+        reader_ask_all(client, item, now);
+    if (have)
         reader_write_back(client, item, &view, need, now);
+    else
+        reader_fetch(client, item, &view, now);
 }
 
 /* --- Answers ---------------------------------------------------------------------------------- */
@@ -410,78 +528,4 @@ void reader_copy_answered(struct client *client, struct slot *slot, int status, 
         item->refusal = status;
     }
     reader_advance(client, item, now);
-}
-
-/* --- Hedging ---------------------------------------------------------------------------------- */
-
-/* Reads that wait to be sent move to another replica. */
-static void reader_move_waiting(struct client *client, struct session *session, struct kho_now now)
-{
-    struct queue moved, *link;
-    queue_init(&moved);
-    session->moved_ns = session->asked_ns;
-    queue_append_all(&moved, &session->waiting[SLOT_READ]);
-    session->waiting_count[SLOT_READ] = 0;
-    while ((link = queue_pop(&moved)) != NULL) {
-        struct slot *slot = KHO_CONTAINER_OF(link, struct slot, link);
-        slot->ask = SLOT_IDLE;
-        reader_source_lost(client, slot, now);
-    }
-}
-
-void items_session_broke(struct client *client, struct session *session, struct kho_now now)
-{
-    reader_move_waiting(client, session, now);
-}
-
-/* Reads wait behind frames without an answer, and weren't moved in this silence yet (those that
- * come back had nowhere else to go). */
-static bool reader_waiting_stuck(const struct session *session)
-{
-    return session->waiting_count[SLOT_READ] > 0 && session->moved_ns != session->asked_ns;
-}
-
-static void reader_hedge_batch(struct client *client, struct batch *batch, struct kho_now now)
-{
-    batch->hedged = true;
-    for (uint32_t i = 0; i < batch->count; i++)
-        if (batch->slots[i] != NULL)
-            reader_hedge(client, batch->slots[i]->item, now);
-}
-
-void items_session_hedge(struct client *client, struct session *session, struct kho_now now)
-{
-    if (session->state != SESSION_UP || session->way_count == 0)
-        return;
-    if (reader_waiting_stuck(session) && now.mono_ns - session->asked_ns >= client->hedge_ns)
-        reader_move_waiting(client, session, now);
-    if (session->read_count == 0)
-        return;
-    for (uint32_t i = 0; i < SESSION_WAYS; i++) {
-        const struct way *way = &session->ways[i];
-        if (!way->used || !way->batch || way->type != WIRE_READ || way->request == NULL ||
-            now.mono_ns - way->sent_ns < client->hedge_ns)
-            continue;
-        struct batch *batch = KHO_CONTAINER_OF(way->request, struct batch, request);
-        if (!batch->hedged)
-            reader_hedge_batch(client, batch, now);
-    }
-}
-
-uint64_t items_hedge_deadline(const struct client *client, const struct session *session)
-{
-    uint64_t at = CLIENT_NEVER;
-    if (session->state != SESSION_UP || session->way_count == 0)
-        return at;
-    if (reader_waiting_stuck(session))
-        at = session->asked_ns + client->hedge_ns;
-    for (uint32_t i = 0; i < SESSION_WAYS && session->read_count > 0; i++) {
-        const struct way *way = &session->ways[i];
-        if (!way->used || !way->batch || way->type != WIRE_READ || way->request == NULL)
-            continue;
-        const struct batch *batch = KHO_CONTAINER_OF(way->request, struct batch, request);
-        if (!batch->hedged)
-            at = kho_min(at, way->sent_ns + client->hedge_ns);
-    }
-    return at;
 }

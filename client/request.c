@@ -72,7 +72,6 @@ struct way *request_way(struct session *session, struct request *request, uint32
     }
     session->way_count++;
     session->batch_count += batch;
-    session->read_count += batch && request->type == WIRE_READ;
     session->bytes_under_way += bytes;
     session->ways[at] = (struct way){
         .request = request,
@@ -97,7 +96,6 @@ static void request_way_free(struct session *session, struct way *way)
         session->streaming = false;
     session->way_count--;
     session->batch_count -= way->batch;
-    session->read_count -= way->batch && way->type == WIRE_READ;
     session->bytes_under_way -= way->bytes;
     *way = (struct way){0};
 }

@@ -82,6 +82,8 @@ struct session *session_create(struct client *client, struct remote *remote, uin
     queue_init(&session->larges);
     for (int kind = 0; kind < SLOT_KINDS; kind++)
         queue_init(&session->waiting[kind]);
+    for (int kind = 0; kind < SLOT_KINDS; kind++)
+        queue_init(&session->unhedged[kind]);
     queue_push(&client->sessions, &session->link);
     session_state_set(session, SESSION_BACKOFF, now);
     return session;
@@ -198,7 +200,7 @@ void session_break(struct client *client, struct session *session, int error, st
     session_op(client, session, &session->close_op, CLIENT_OP_CLOSE);
     session_state_set(session, SESSION_CLOSING, now);
     request_end_sent(client, session, KHO_EUNAVAILABLE, now);
-    items_session_broke(client, session, now);
+    hedge_session_broke(client, session, now);
 }
 
 static void session_closed(struct client *client, struct session *session, struct kho_now now)
@@ -236,6 +238,7 @@ static void session_sent(struct client *client, struct session *session, struct 
      * long. Later sends don't make it begin anew. */
     if (block->serial == session->asking_send)
         session->asked_ns = kho_max(session->asked_ns, now.mono_ns);
+    hedge_sent(session, block->serial, now);
     send_block_give(client, block);
     KHO_ASSERT(session->sends > 0);
     session->sends--;
@@ -499,6 +502,13 @@ void session_received(struct client *client, struct session *session, const uint
 
 /* --- Time ------------------------------------------------------------------------------------- */
 
+/* How long a node may say nothing to what it is asked. Once it counts as unavailable nothing more
+ * is sent to it, so that only a new connection finds out that it is back. */
+static uint64_t session_silence_ns(const struct client *client)
+{
+    return kho_min(kho_max(client->unavailable_after_ns, SESSION_SILENCE_MIN), SESSION_SILENCE_MAX);
+}
+
 void session_tick(struct client *client, struct session *session, struct kho_now now)
 {
     bool greeting = session->state == SESSION_CONNECTING || session->state == SESSION_HELLO;
@@ -507,7 +517,7 @@ void session_tick(struct client *client, struct session *session, struct kho_now
         now.mono_ns >= session->retry_ns && !client->drained)
         session_connect(client, session, now);
     else if ((greeting && now.mono_ns - session->since_ns >= SESSION_HELLO_NS) ||
-             (asking && now.mono_ns - session->asked_ns >= SESSION_SILENCE_NS))
+             (asking && now.mono_ns - session->asked_ns >= session_silence_ns(client)))
         session_break(client, session, -ETIMEDOUT, now);
     if (session->remote == NULL || session->remote->seed)
         return;
@@ -521,7 +531,7 @@ void session_tick(struct client *client, struct session *session, struct kho_now
     session->given_up = unavailable;
     if (unavailable && !session->foreign)
         request_end_pending(client, session, session_cause(session), now);
-    items_session_hedge(client, session, now);
+    hedge_session(client, session, now);
 }
 
 uint64_t session_deadline(const struct client *client, const struct session *session)
@@ -533,7 +543,7 @@ uint64_t session_deadline(const struct client *client, const struct session *ses
     else if (session->state == SESSION_CONNECTING || session->state == SESSION_HELLO)
         at = kho_min(at, session->since_ns + SESSION_HELLO_NS);
     else if (session->state == SESSION_UP && session->way_count > 0)
-        at = kho_min(at, session->asked_ns + SESSION_SILENCE_NS);
+        at = kho_min(at, session->asked_ns + session_silence_ns(client));
     if (session->remote == NULL || session->remote->seed)
         return at;
     if (session->hold_until_ns != 0)
@@ -541,5 +551,5 @@ uint64_t session_deadline(const struct client *client, const struct session *ses
     uint64_t out = session_out_since(session);
     if (out != CLIENT_NEVER && !session->given_up)
         at = kho_min(at, out + client->unavailable_after_ns);
-    return kho_min(at, items_hedge_deadline(client, session));
+    return kho_min(at, hedge_deadline(client, session));
 }

@@ -1,9 +1,10 @@
 /* session.h: one connection to one (node, shard), and the requests that travel on it.
  *
  * A session connects, says HELLO, checks who answers (cluster, incarnation, a durable sequence that
- * doesn't go back: R2), and is *up*. When the connection breaks, stays silent for 5 s while
- * something is asked, or brings bytes that break the layout, it is closed and made anew after a
- * backoff (50 ms to 2 s, with jitter); what was asked on it is told.
+ * doesn't go back: R2), and is *up*. When the connection breaks, is silent for unavailable_after
+ * (but 2 s at least, 5 s at most) while something is asked, or brings bytes that break the layout,
+ * it is closed and made anew after a backoff (50 ms to 2 s, with jitter); what was asked on it is
+ * told.
  *
  * Two kinds of traffic share it, packed into sends at the end of a step:
  *   - requests: whole frames, made by list, compare, repair, admin, and the large values of items;
@@ -13,6 +14,7 @@
 #define KHO_CLIENT_SESSION_H
 
 #include "core.h"
+#include "latency.h"
 
 struct request;
 
@@ -76,14 +78,12 @@ enum session_state {
     SESSION_CLOSING /* the handle is being closed; then BACKOFF, or gone if retired */
 };
 
-/* What waits to be packed into frames. */
-enum slot_kind { SLOT_PROBE, SLOT_WRITE, SLOT_COPY, SLOT_READ, SLOT_KINDS };
-
 #define SESSION_WAYS        128u /* requests under way */
 #define SESSION_BATCHES_MAX 64u  /* of which are frames of items */
 #define SESSION_BYTES_MAX   (8u << 20)
 #define SESSION_SENDS_MAX   2u
-#define SESSION_SILENCE_NS  (5000 * CLIENT_MS_NS)
+#define SESSION_SILENCE_MIN (2000 * CLIENT_MS_NS)
+#define SESSION_SILENCE_MAX (5000 * CLIENT_MS_NS)
 #define SESSION_HELLO_NS    (3000 * CLIENT_MS_NS) /* for connect and HELLO together */
 #define SESSION_BACKOFF_MIN (50 * CLIENT_MS_NS)
 #define SESSION_BACKOFF_MAX (2000 * CLIENT_MS_NS)
@@ -149,9 +149,14 @@ struct session {
     struct way ways[SESSION_WAYS];
     uint32_t way_count;
     uint32_t batch_count;
-    uint32_t read_count; /* of which read */
     uint32_t bytes_under_way;
     uint64_t request_serial;
+    /* Batches of READ and PROBE that nobody has hedged yet, in order of sending; what their answers
+     * took; and when to look again where the budget of hedges is used up (hedge.c). */
+    struct queue unhedged[SLOT_KINDS];
+    struct latency latency[SLOT_KINDS];
+    uint64_t hedge_wait_ns;
+    uint64_t slow_until_ns;       /* much slower than most: others are asked rather */
     uint64_t pending_deadline_ns; /* no later than the earliest of its requests, sent ones too */
     bool streaming;               /* DATA frames of ways[stream_way] are being sent */
     uint32_t stream_way;

@@ -173,10 +173,13 @@ static void slot_failed(struct client *client, struct slot *slot, int status, st
         bool refused = status != KHO_EUNAVAILABLE && status != KHO_EEPOCHOLD && status != 0;
         if (slot_writes(slot) && refused && !slot->twice)
             slot->maybe = false;
-        if (slot->kind == SLOT_READ)
+        if (slot->kind == SLOT_READ) {
             reader_source_lost(client, slot, now);
-        else
-            slot_ask(client, slot, (enum slot_kind)slot->kind, now);
+            return;
+        }
+        slot_ask(client, slot, (enum slot_kind)slot->kind, now);
+        if (slot->kind == SLOT_PROBE && slot->item->phase == ITEM_READ)
+            reader_advance(client, slot->item, now);
     } else if (slot->kind == SLOT_PROBE) {
         item_probe_answered(client, slot, &no_vote, false, UINT64_MAX, now);
     } else if (slot->kind == SLOT_READ) {
@@ -202,6 +205,7 @@ void batch_end(struct client *client, struct request *request, int status, struc
 {
     struct batch *batch = KHO_CONTAINER_OF(request, struct batch, request);
     bool broken = false;
+    hedge_batch_ended(client, batch, status == 0, now);
     for (uint32_t i = 0; i < batch->count; i++) {
         struct slot *slot = batch->slots[i];
         if (slot == NULL)
@@ -353,6 +357,7 @@ static bool batch_large_begin(struct client *client, struct batch *batch, bool s
         record_decode_head(body + WIRE_READ_ANSWER, len - WIRE_READ_ANSWER, record) < 0)
         return false;
     batch->large_open = true;
+    batch->slow_by_size = true;
     batch->large_suspect = suspect;
     batch->large_got = 0;
     batch->large_bytes = NULL;

@@ -104,9 +104,14 @@ struct kho_options {
     const char *cluster;           /* seeds, "HOST:PORT,HOST:PORT"; any one reachable is enough */
     uint32_t deadline_ms;          /* of calls that name none; default 10,000 */
     uint32_t unavailable_after_ms; /* a majority out of reach so long fails calls; default 2,000 */
-    uint32_t hedge_ms;             /* ask another replica for the record after that; default 50 */
-    uint64_t inflight_bytes_max;   /* keys and values of calls under way; default 64 MiB */
-    uint64_t holdback_bytes_max;   /* values held for lagging replicas after W; default 64 MiB */
+    /* A read asks a majority of the replicas. What takes longer than 99 of 100 such requests have
+     * taken lately, but 1 ms at least, is asked of another replica, too, for up to 5 % of the
+     * reads; after hedge_ms, until it is known how long they take, and of a node that says nothing
+     * for so long, for all. Default 50; UINT32_MAX: never (reads ask all replicas from the start).
+     */
+    uint32_t hedge_ms;
+    uint64_t inflight_bytes_max; /* keys and values of calls under way; default 64 MiB */
+    uint64_t holdback_bytes_max; /* values held for lagging replicas after W; default 64 MiB */
     struct kho_heap heap;
     /* 16 bytes, copied: a seed of another cluster is refused (KHO_ECLUSTER), so that a service
      * whose addresses went to other nodes doesn't read and write there. NULL: whichever answers

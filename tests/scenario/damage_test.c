@@ -60,7 +60,15 @@ static void test_rotten_block_under_a_footer(void **state)
     }
     assert_int_equal(probe.state, WIRE_VALUE_UNKNOWN);
     assert_int_equal(version_compare(probe.version, before.version), 0);
-    assert_int_equal(node_stat(&s->nodes[1], STAT_values_unknown), 1);
+    /* Those of its block that were asked of this node, too; which depends on the order of readers.
+     */
+    unsigned unknown = 0;
+    for (unsigned i = 0; i < 40; i++) {
+        char key[8];
+        snprintf(key, sizeof key, "r%u", i);
+        unknown += story_probe(s, 1, key).state == WIRE_VALUE_UNKNOWN;
+    }
+    assert_int_equal(node_stat(&s->nodes[1], STAT_values_unknown), unknown);
     assert_int_equal(story_repair(s, NULL), 0);
     story_expect_verified(s);
     assert_int_equal(story_probe(s, 1, "r17").state, WIRE_PRESENT);

@@ -146,12 +146,42 @@ static void test_stopped_node(void **state)
     story_end(s);
 }
 
+/* A node whose disk is slow: reads that it leaves waiting are asked of another one as soon as they
+ * are later than the others' usually are, long before hedge_ms. */
+static void test_slow_disk(void **state)
+{
+    (void)state;
+    struct cluster_options options;
+    cluster_options_init(&options);
+    options.hedge_ms = 1500;
+    options.footer_entries = 5; /* so that a start doesn't read, and keep, the blocks */
+    struct story *s = story_begin(&options, 9);
+    story_fill(s, "x", 200);
+    story_flush(s);
+    story_expect_filled(s, s->client, "x", 200);
+    /* A start empties its cache. */
+    node_kill(&s->nodes[1]);
+    story_start(s, 1);
+    vdisk_faults(s->nodes[1].disk)->read_ns = SIM_S;
+    uint64_t reads = node_stat(&s->nodes[1], STAT_disk_reads);
+    for (unsigned i = 0; i < 200; i++) {
+        char key[8];
+        snprintf(key, sizeof key, "x%u", i);
+        struct outcome o = story_read(s, s->client, CLIENT_GET, key, 0);
+        assert_int_equal(o.status, 0);
+        assert_true(o.took_ms < 500);
+    }
+    assert_true(node_stat(&s->nodes[1], STAT_disk_reads) > reads);
+    story_end(s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_put_get_del),      cmocka_unit_test(test_one_node_dead),
         cmocka_unit_test(test_two_nodes_dead),   cmocka_unit_test(test_sent_write_is_in_doubt),
         cmocka_unit_test(test_read_writes_back), cmocka_unit_test(test_stopped_node),
+        cmocka_unit_test(test_slow_disk),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -371,7 +371,7 @@ static void test_silent_nodes(void **state)
     put = fake_call(cluster, CLIENT_PUT, "k", "x");
     assert_int_equal(put.first.status, KHO_EUNAVAILABLE);
     assert_in_range(elapsed_ms(cluster, since), 1000, 2100);
-    /* After five silent seconds the connection is made anew. */
+    /* After two silent seconds the connection is made anew. */
     uint32_t hellos = cluster->nodes[2].hellos;
     fake_run(cluster, 6000, NULL);
     cluster->nodes[1].mute = cluster->nodes[2].mute = false;

@@ -14,6 +14,7 @@
 #define FAKE_PARTITIONS 8
 #define FAKE_CONNS      64
 #define FAKE_RECORDS    1024
+#define FAKE_DELAYED    256
 
 struct fake_record {
     bool used;
@@ -34,17 +35,18 @@ struct fake_node {
     size_t map_len;
     uint64_t floor;
     /* Misbehaviour. */
-    bool down;        /* refuses connections */
-    bool mute;        /* takes what comes and says nothing */
-    bool lose_acks;   /* stores, but doesn't answer writes */
-    bool ignore;      /* neither stores nor answers writes */
-    bool suspect;     /* flags its answers (R3) */
-    bool unknown;     /* can't say of any key (R2) */
-    bool rotten;      /* READ ends as damaged */
-    bool corrupt;     /* READ brings values that don't match their hash */
-    bool alien;       /* READ brings large values of another key */
-    bool stale_below; /* refuses first-hand writes at or below the floor */
-    int write_status; /* refuses writes */
+    bool down;         /* refuses connections */
+    bool mute;         /* takes what comes and says nothing */
+    bool lose_acks;    /* stores, but doesn't answer writes */
+    bool ignore;       /* neither stores nor answers writes */
+    bool suspect;      /* flags its answers (R3) */
+    bool unknown;      /* can't say of any key (R2) */
+    bool rotten;       /* READ ends as damaged */
+    bool corrupt;      /* READ brings values that don't match their hash */
+    bool alien;        /* READ brings large values of another key */
+    bool stale_below;  /* refuses first-hand writes at or below the floor */
+    int write_status;  /* refuses writes */
+    uint64_t delay_ns; /* looks at what comes so much later */
     /* What happened. */
     uint32_t writes, copies, reads, probes, hellos;
     uint32_t blocks;      /* that came compressed */
@@ -58,6 +60,12 @@ struct fake_conn {
     bool greeted;
     uint8_t *in;
     size_t in_len;
+    size_t ready_len; /* of which the node may look at, */
+    struct {
+        size_t len;
+        uint64_t due_ns;
+    } delayed[FAKE_DELAYED]; /* and at so much more then, earliest first */
+    uint32_t delayed_count;
     uint8_t *out;
     size_t out_len;
     /* A large value that comes in. */
@@ -529,20 +537,45 @@ static void fake_hello(struct fake_cluster *cluster, struct fake_conn *conn)
     conn->greeted = true;
 }
 
+static void fake_arrive(struct fake_cluster *cluster, struct fake_conn *conn, size_t len)
+{
+    uint64_t due_ns = cluster->now.mono_ns + cluster->nodes[conn->node].delay_ns;
+    assert_true(conn->delayed_count < FAKE_DELAYED);
+    conn->delayed[conn->delayed_count].len = len;
+    conn->delayed[conn->delayed_count++].due_ns = due_ns;
+}
+
+/* When a node looks at what it was sent. */
+static uint64_t fake_due(const struct fake_cluster *cluster)
+{
+    uint64_t at = CLIENT_NEVER;
+    for (int i = 0; i < FAKE_CONNS; i++) {
+        const struct fake_conn *conn = &cluster->conns[i];
+        if (conn->open && conn->delayed_count > 0)
+            at = kho_min(at, conn->delayed[0].due_ns);
+    }
+    return at;
+}
+
 /* Works off what a node was sent. */
 static void fake_work(struct fake_cluster *cluster, struct fake_conn *conn)
 {
     size_t at = 0;
+    while (conn->delayed_count > 0 && conn->delayed[0].due_ns <= cluster->now.mono_ns) {
+        conn->ready_len += conn->delayed[0].len;
+        memmove(&conn->delayed[0], &conn->delayed[1],
+                --conn->delayed_count * sizeof conn->delayed[0]);
+    }
     if (conn->node < 0 || cluster->nodes[conn->node].mute)
         return;
-    if (!conn->greeted && conn->in_len >= KHO_HELLO_CLIENT_SIZE) {
+    if (!conn->greeted && conn->ready_len >= KHO_HELLO_CLIENT_SIZE) {
         fake_hello(cluster, conn);
         at = KHO_HELLO_CLIENT_SIZE;
     }
-    while (conn->greeted && at < conn->in_len) {
-        int length = wire_frame_length(conn->in + at, conn->in_len - at);
+    while (conn->greeted && at < conn->ready_len) {
+        int length = wire_frame_length(conn->in + at, conn->ready_len - at);
         assert_true(length >= 0);
-        if (length == 0 || (size_t)length > conn->in_len - at)
+        if (length == 0 || (size_t)length > conn->ready_len - at)
             break;
         fake_frame(cluster, conn, conn->in + at);
         at += (size_t)length;
@@ -550,6 +583,7 @@ static void fake_work(struct fake_cluster *cluster, struct fake_conn *conn)
     if (at > 0)
         memmove(conn->in, conn->in + at, conn->in_len - at);
     conn->in_len -= at;
+    conn->ready_len -= at;
 }
 
 /* --- World ------------------------------------------------------------------------------------ */
@@ -582,6 +616,7 @@ static void fake_op(struct fake_cluster *cluster, struct client_op *op)
         conn->in = (uint8_t *)realloc(conn->in, conn->in_len + op->len);
         memcpy(conn->in + conn->in_len, op->data, op->len);
         conn->in_len += op->len;
+        fake_arrive(cluster, conn, op->len);
     } else {
         fake_conn_reset(conn);
     }
@@ -619,7 +654,7 @@ static void fake_break(struct fake_cluster *cluster, int node)
     }
 }
 
-static void fake_node_down(struct fake_cluster *cluster, int node)
+static inline void fake_node_down(struct fake_cluster *cluster, int node)
 {
     cluster->nodes[node].down = true;
     fake_break(cluster, node);
@@ -681,7 +716,7 @@ static void fake_run(struct fake_cluster *cluster, uint64_t ms, const struct fak
         }
         if (until != NULL && until->come)
             return;
-        uint64_t at = client_deadline(cluster->client);
+        uint64_t at = kho_min(client_deadline(cluster->client), fake_due(cluster));
         if (at <= cluster->now.mono_ns) {
             /* A timer that changes nothing would spin for ever. */
             assert_true(++still < 50);
@@ -726,7 +761,7 @@ static struct fake_cluster *fake_create(void)
     return cluster;
 }
 
-static struct fake_cluster *fake_open(void)
+static inline struct fake_cluster *fake_open(void)
 {
     struct fake_cluster *cluster = fake_create();
     struct kho_options options = fake_options(cluster);
