@@ -261,6 +261,20 @@ void index_prefetch(const struct index *index, uint32_t collection, uint32_t par
         bucket_prefetch_entry(bucket, tag);
 }
 
+void index_prefetch_growth(const struct index *index, uint32_t collection, uint32_t partition,
+                           struct key_tag tag)
+{
+    const struct collection *c = collection_find(index, collection);
+    if (c == NULL || partition >= index->partitions || c->tables[partition].tree.root == 0)
+        return;
+    cell_ref ref = tree_bucket(&index->cells, &c->tables[partition].tree, tag);
+    const uint8_t *bucket = cell_at(&index->cells, ref);
+    if (bucket_count(bucket) < bucket[BUCKET_ROOM])
+        return;
+    cells_prefetch(&index->cells, ref);
+    bucket_prefetch_whole(bucket);
+}
+
 /* An empty bucket for a table that has none. */
 static int table_begin(struct index *index, struct collection *c, struct table *table)
 {

@@ -738,33 +738,35 @@ static void land_entry(struct log *log, const struct commit *c, const struct pen
                                      .tombstone = p->tombstone,
                                      .value_bytes = p->value_bytes};
     const struct commit_block *b = &c->blocks[p->block];
-    bool there = index_get(log->index, p->collection, p->partition, p->tag, &old);
-    bool heals = there && old.place == PLACE_UNKNOWN;
-    int order = there ? version_compare(p->version, old.version) : 1;
-    if (order > 0 || (order == 0 && heals)) {
-        entry.place = place_encode(c->segment, c->offset + b->offset, BLOCK_HEAD + b->stored_len);
-        int error = index_put(log->index, p->collection, p->partition, &entry);
-        KHO_ASSERT(error == 0); /* reserved when it was taken, or a replacement */
+    bool there;
+    entry.place = place_encode(c->segment, c->offset + b->offset, BLOCK_HEAD + b->stored_len);
+    int put = index_put_higher(log->index, p->collection, p->partition, &entry, &there, &old);
+    KHO_ASSERT(put >= 0); /* reserved when it was taken, or a replacement */
+    if (put == 1) {
         if (there)
             live_lose(&log->depot->manifest, old.place, old.value_bytes);
         live_gain(&log->depot->manifest, entry.place, entry.value_bytes);
-        if (heals && log->depot->values_unknown > 0)
+        if (there && old.place == PLACE_UNKNOWN && log->depot->values_unknown > 0)
             log->depot->values_unknown--;
     }
     if (p->reserved)
         index_unreserve(log->index, 1);
 }
 
-/* The index's cache misses of the entries to come overlap with the work on this one. */
+/* The index's cache misses of the entries to come overlap with the work on this one; new keys may
+ * move their bucket. */
 static void land_prefetch(const struct log *log, const struct commit *c, uint32_t i)
 {
     enum { AHEAD = 4 }; /* entries between two steps */
-    for (uint32_t step = 0; step < INDEX_PREFETCH_STEPS; step++) {
-        uint32_t ahead = i + (INDEX_PREFETCH_STEPS - step) * AHEAD;
+    for (uint32_t step = 0; step <= INDEX_PREFETCH_STEPS; step++) {
+        uint32_t ahead = i + (INDEX_PREFETCH_STEPS + 1 - step) * AHEAD;
         if (ahead >= c->entry_count)
             continue;
         const struct pending *p = &c->entries[ahead];
-        index_prefetch(log->index, p->collection, p->partition, p->tag, step);
+        if (step < INDEX_PREFETCH_STEPS)
+            index_prefetch(log->index, p->collection, p->partition, p->tag, step);
+        else if (p->reserved)
+            index_prefetch_growth(log->index, p->collection, p->partition, p->tag);
     }
 }
 

@@ -48,11 +48,34 @@ static uint32_t slots_find(const uint8_t *directory, cell_ref ref, uint32_t *ret
     return end - first;
 }
 
+/* The same for a bucket, whose entries tell where: the bits that a directory tells and the bucket
+ * doesn't have are those of its slots in a row. */
+static uint32_t slots_of_bucket(const uint8_t *directory, const uint8_t *bucket, cell_ref ref,
+                                uint32_t *ret_first)
+{
+    uint32_t told = (uint32_t)directory[DIRECTORY_BASE] + directory[DIRECTORY_BITS];
+    struct index_entry entry;
+    if (bucket_count(bucket) == 0)
+        return slots_find(directory, ref, ret_first);
+    bucket_get(bucket, 0, &entry);
+    uint32_t slot =
+        tag_bits(entry.tag, directory[DIRECTORY_BASE]) >> (8 - directory[DIRECTORY_BITS]);
+    uint32_t count = 1u << (told - bucket[BUCKET_DEPTH]);
+    *ret_first = slot & ~(count - 1);
+    KHO_ASSERT(slot_get(directory, *ret_first) == ref);
+    return count;
+}
+
+static void slots_set(uint8_t *directory, uint32_t first, uint32_t count, cell_ref to)
+{
+    for (uint32_t i = 0; i < count; i++)
+        slot_set(directory, first + i, to);
+}
+
 static void slots_replace(uint8_t *directory, cell_ref from, cell_ref to)
 {
     uint32_t first, count = slots_find(directory, from, &first);
-    for (uint32_t i = 0; i < count; i++)
-        slot_set(directory, first + i, to);
+    slots_set(directory, first, count, to);
 }
 
 /* A directory without references. 0: no memory. */
@@ -93,8 +116,12 @@ void tree_moved(const struct cells *cells, struct tree *tree, cell_ref from, cel
     if (tree != NULL) {
         KHO_ASSERT(tree->root == (from | flag));
         *tree = (struct tree){.root = to | flag, .bits = flag != 0 ? cell[DIRECTORY_BITS] : 0};
-    } else {
+    } else if (flag != 0) {
         slots_replace(cell_at(cells, cell_owner(cell)), from | flag, to | flag);
+    } else {
+        uint8_t *directory = cell_at(cells, cell_owner(cell));
+        uint32_t first, count = slots_of_bucket(directory, cell, from, &first);
+        slots_set(directory, first, count, to);
     }
     if (flag != 0)
         directory_own(cells, to);
