@@ -239,12 +239,13 @@ static void on_status(struct kho *client, int status, const struct kho_node_stat
     if (records > 0) {
         report_row(&s->bench->report, "disk.per_record", disk / records, "bytes");
         report_row(&s->bench->report, "memory.per_record", index / records, "bytes");
+        report_row(&s->bench->report, "stored", records / (double)count, "records");
     }
     session_done(client, status, &s->session);
 }
 
-/* What a record costs on a node: of the log in use, overwritten versions included, and the index.
- */
+/* What a record costs on a node: of the log in use, overwritten versions included, and the index;
+ * and how many a node has. */
 static void report_nodes(struct bench *b)
 {
     struct bench_session s = {.bench = b};
