@@ -25,6 +25,13 @@ struct redis {
     size_t under_way;
 };
 
+static char *line_end(char *at)
+{
+    *at++ = '\r';
+    *at++ = '\n';
+    return at;
+}
+
 static void add_set(struct lane *lane, uint64_t number)
 {
     const struct values *values = &lane->peer->values;
@@ -34,8 +41,7 @@ static void add_set(struct lane *lane, uint64_t number)
     at += VALUE_KEY;
     at += sprintf(at, "\r\n$%zu\r\n", values->max);
     at += value_make(values, number, 0, at);
-    memcpy(at, "\r\n", 2);
-    lane->out_len += (size_t)(at + 2 - begin);
+    lane->out_len += (size_t)(line_end(at) - begin);
 }
 
 static void add_get(struct lane *lane, uint64_t number)
@@ -43,8 +49,8 @@ static void add_get(struct lane *lane, uint64_t number)
     char text[COMMAND_MAX];
     int head = sprintf(text, "*2\r\n$3\r\nGET\r\n$%d\r\n", VALUE_KEY);
     value_key(number, text + head);
-    memcpy(text + head + VALUE_KEY, "\r\n", 2);
-    lane_put(lane, text, (size_t)head + VALUE_KEY + 2);
+    const char *end = line_end(text + head + VALUE_KEY);
+    lane_put(lane, text, (size_t)(end - text));
 }
 
 static void add_wait(struct lane *lane)
