@@ -886,3 +886,30 @@ bool log_wants_segment(const struct log *log)
     const struct segment *segment = manifest_segment(&log->depot->manifest, log->current);
     return log->position >= segment->size / 8 || !queue_empty(&log->ready);
 }
+
+/* True if a commit waits that the current segment has no room for. */
+static bool ready_lacks_place(const struct log *log)
+{
+    if (queue_empty(&log->ready))
+        return false;
+    const struct commit *c = KHO_CONTAINER_OF(log->ready.next, struct commit, link);
+    const struct load load = {
+        .bytes = commit_bound(log, c), .records = c->entry_count, .commits = 1};
+    return !fits_current(log, &load);
+}
+
+uint64_t log_zeros_wanted(const struct log *log, uint64_t size)
+{
+    /* The first one: nothing else is written, so the disk is free. */
+    if (log->current == LOG_NO_SEGMENT)
+        return size;
+    const struct segment *segment = manifest_segment(&log->depot->manifest, log->current);
+    uint64_t begin = segment->size / 8, end = segment->size - segment->size / 8;
+    if (log->position >= end || ready_lacks_place(log))
+        return LOG_SEGMENT_AT_ONCE;
+    if (log_idle(log))
+        return size;
+    /* All are there when five eighths of the current one are used. */
+    uint64_t used = log->position > begin ? log->position - begin : 0;
+    return kho_min(size, used * size / (segment->size / 2) + size / 64);
+}

@@ -168,6 +168,10 @@ void log_footer_completed(struct log *log, struct op *op, struct kho_now now);
 void log_give_segment(struct log *log, uint32_t slot);
 /* Another segment should be made now. */
 bool log_wants_segment(const struct log *log);
+/* How many of the next segment's `size` bytes should be zeros by now, or LOG_SEGMENT_AT_ONCE: it
+ * is needed as it is. */
+uint64_t log_zeros_wanted(const struct log *log, uint64_t size);
+#define LOG_SEGMENT_AT_ONCE UINT64_MAX
 /* Records in flight of a partition must not land. */
 void log_discard(struct log *log, uint32_t partition);
 

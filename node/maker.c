@@ -28,7 +28,7 @@ void maker_init(struct maker *maker, struct depot *depot)
 
 static void buffer_release(struct maker *maker)
 {
-    world_release(maker->depot->world, maker->buffer, SEGMENT_UNIT);
+    world_release(maker->depot->world, maker->buffer, MAKER_CHUNK);
     maker->buffer = NULL;
 }
 
@@ -52,7 +52,7 @@ static void push(struct maker *maker, uint8_t step, enum op_kind kind)
         op->flags = OP_OPEN_CREATE | OP_OPEN_DIRECT;
     if (kind == OP_WRITE) {
         op->data = maker->buffer;
-        op->len = SEGMENT_UNIT;
+        op->len = MAKER_CHUNK;
         op->offset = maker->zeroed;
     }
     if (step == STEP_ALLOCATE) {
@@ -67,17 +67,20 @@ void maker_start(struct maker *maker)
 {
     struct depot *depot = maker->depot;
     KHO_ASSERT(!maker_busy(maker) && !maker->made);
-    maker->buffer = world_allocate(depot->world, SEGMENT_UNIT, depot->options.alignment);
+    maker->buffer = world_allocate(depot->world, MAKER_CHUNK, depot->options.alignment);
     if (maker->buffer == NULL)
         return;
     if (manifest_take_slot(&depot->manifest, &maker->slot) != 0) {
         buffer_release(maker);
         return;
     }
-    memset(maker->buffer, 0, SEGMENT_UNIT);
+    memset(maker->buffer, 0, MAKER_CHUNK);
     maker->id = depot->manifest.next_segment++;
     maker->file = depot_segment_file(maker->slot);
     maker->zeroed = 0;
+    maker->zeros_wanted = MAKER_CHUNK;
+    maker->hurry = false;
+    maker->waiting = false;
     maker->error = 0;
     push(maker, STEP_OPEN, OP_OPEN);
 }
@@ -127,6 +130,26 @@ static void head_write(struct maker *maker, struct kho_now now)
     push(maker, STEP_HEAD, OP_WRITE);
 }
 
+/* The next chunk of zeros, or what comes behind the last one, or a pause. */
+static void zero_next(struct maker *maker, struct kho_now now)
+{
+    maker->waiting = false;
+    if (maker->hurry || maker->zeroed >= maker->depot->options.segment_bytes)
+        head_write(maker, now);
+    else if (maker->zeroed < maker->zeros_wanted)
+        push(maker, STEP_ZERO, OP_WRITE);
+    else
+        maker->waiting = true;
+}
+
+void maker_pace(struct maker *maker, uint64_t zeros_wanted, bool hurry, struct kho_now now)
+{
+    maker->zeros_wanted = zeros_wanted;
+    maker->hurry = maker->hurry || hurry;
+    if (maker->waiting)
+        zero_next(maker, now);
+}
+
 static void step_after_close(struct maker *maker)
 {
     if (maker->step == STEP_CLOSE && !maker->stopping) {
@@ -160,12 +183,9 @@ bool maker_completed(struct maker *maker, struct op *op, struct kho_now now,
         push(maker, STEP_ZERO, OP_WRITE);
         return false;
     case STEP_ZERO:
-        maker->zeroed += SEGMENT_UNIT;
-        maker->zeroed_bytes += SEGMENT_UNIT;
-        if (maker->zeroed < depot->options.segment_bytes)
-            push(maker, STEP_ZERO, OP_WRITE);
-        else
-            head_write(maker, now);
+        maker->zeroed += MAKER_CHUNK;
+        maker->zeroed_bytes += MAKER_CHUNK;
+        zero_next(maker, now);
         return false;
     case STEP_HEAD:
         push(maker, STEP_SYNC, OP_SYNC);
@@ -196,4 +216,8 @@ bool maker_completed(struct maker *maker, struct op *op, struct kho_now now,
 void maker_stop(struct maker *maker)
 {
     maker->stopping = true;
+    if (maker->waiting) {
+        maker->waiting = false;
+        abandon(maker, 0);
+    }
 }

@@ -1,12 +1,20 @@
 /* maker.h: makes segment files ahead of need.
  *
- * open segment-N.new, allocate its full size, write zeros (1 MiB at a time, one write under way),
- * write the head, sync, rename, sync the folder. Only then is it given to the manifest, and when
- * that is durable to the log. */
+ * open segment-N.new, allocate its full size, write zeros (MAKER_CHUNK at a time, one write under
+ * way), write the head, sync, rename, sync the folder. Only then is it given to the manifest, and
+ * when that is durable to the log.
+ *
+ * The zeros are paced by the log (maker_pace), since each delays the commits beside it: they are
+ * written at full speed while the log is idle, else as its current segment fills. Where the log
+ * needs the segment before they are all there, the rest stays allocated and unwritten: it reads as
+ * zeros, too, so that torn is told from rotten as well; a synced write there costs about twice as
+ * much (the file system's journal), which is less than to wait. */
 #ifndef KHO_NODE_MAKER_H
 #define KHO_NODE_MAKER_H
 
 #include "depot.h"
+
+enum { MAKER_CHUNK = 256 << 10 };
 
 struct maker {
     struct depot *depot;
@@ -17,10 +25,13 @@ struct maker {
     uint64_t zeroed;       /* of the one under way */
     uint64_t zeroed_bytes; /* since the start */
     int error;
+    uint64_t zeros_wanted; /* by now */
+    bool hurry;            /* no more zeros */
+    bool waiting;          /* between two chunks, for maker_pace() */
     bool stopping;
     bool made;           /* in the manifest, which isn't durable yet */
     uint64_t generation; /* of the manifest that will name it */
-    uint8_t *buffer;     /* 1 MiB of zeros, while needed */
+    uint8_t *buffer;     /* MAKER_CHUNK of zeros, while needed */
     struct op op;
 };
 
@@ -35,6 +46,8 @@ void maker_start(struct maker *maker);
 /* True: a file is made and synced, *ret_segment describes it. */
 bool maker_completed(struct maker *maker, struct op *op, struct kho_now now,
                      struct segment *ret_segment);
+/* Lets zeros be written up to `zeros_wanted` bytes; `hurry`: no more of them. */
+void maker_pace(struct maker *maker, uint64_t zeros_wanted, bool hurry, struct kho_now now);
 /* Gives up what is being made: its temporary file is removed at the next start. */
 void maker_stop(struct maker *maker);
 

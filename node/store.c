@@ -328,6 +328,14 @@ static void segment_make(struct store *store)
         maker_start(&store->maker);
 }
 
+static void segment_pace(struct store *store, struct kho_now now)
+{
+    if (!maker_busy(&store->maker))
+        return;
+    uint64_t wanted = log_zeros_wanted(&store->log, store->depot.options.segment_bytes);
+    maker_pace(&store->maker, wanted, wanted == LOG_SEGMENT_AT_ONCE, now);
+}
+
 static void segment_made(struct store *store, const struct segment *segment, struct kho_now now)
 {
     struct depot *depot = &store->depot;
@@ -445,6 +453,7 @@ static void housekeeping(struct store *store, struct kho_now now)
             log_mark(&store->log, now);
         space_look(store, now);
         segment_make(store);
+        segment_pace(store, now);
         manifest_write(store, now);
     } else if (store->phase == STORE_STARTING && store->recovered) {
         manifest_write(store, now); /* it found no memory at first */

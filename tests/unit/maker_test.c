@@ -1,0 +1,152 @@
+/* maker_test.c: a segment is made step by step, its zeros as fast as the log wants them. */
+#include "node/maker.h"
+#include "unit.h"
+
+enum { SEGMENT = 1 << 20 };
+
+struct bench {
+    struct shard_world world;
+    struct depot depot;
+    struct maker maker;
+    struct segment made;
+    bool done;
+};
+
+static int setup(void **state)
+{
+    struct bench *b = calloc(1, sizeof *b);
+    assert_non_null(b);
+    world_init(&b->world, 64 << 20, 1);
+    b->depot.world = &b->world;
+    b->depot.options.segment_bytes = SEGMENT;
+    b->depot.options.alignment = 4096;
+    manifest_init(&b->depot.manifest, &b->world);
+    maker_init(&b->maker, &b->depot);
+    maker_start(&b->maker);
+    *state = b;
+    return 0;
+}
+
+static int teardown(void **state)
+{
+    struct bench *b = *state;
+    maker_fini(&b->maker);
+    manifest_fini(&b->depot.manifest);
+    assert_int_equal(b->world.memory_bytes, 0);
+    free(b);
+    return 0;
+}
+
+/* Carries out the op that is there. Its kind, or 0: the maker waits. */
+static uint8_t step(struct bench *b, struct op *ret_op)
+{
+    struct queue *link = queue_pop(&b->world.outbox);
+    if (link == NULL)
+        return 0;
+    struct op *op = KHO_CONTAINER_OF(link, struct op, link);
+    assert_true(queue_empty(&b->world.outbox));
+    *ret_op = *op;
+    op->result = op->kind == OP_WRITE ? (int32_t)op->len : 0;
+    b->depot.ops--;
+    if (maker_completed(&b->maker, op, (struct kho_now){0}, &b->made))
+        b->done = true;
+    return ret_op->kind;
+}
+
+static void expect(struct bench *b, enum op_kind kind)
+{
+    struct op op;
+    assert_int_equal(step(b, &op), kind);
+}
+
+static void expect_zeros(struct bench *b, uint64_t from, uint64_t to)
+{
+    struct op op;
+    for (uint64_t at = from; at < to; at += MAKER_CHUNK) {
+        assert_int_equal(step(b, &op), OP_WRITE);
+        assert_int_equal(op.offset, at);
+        assert_int_equal(op.len, MAKER_CHUNK);
+    }
+}
+
+static void expect_end(struct bench *b)
+{
+    struct op op;
+    assert_int_equal(step(b, &op), OP_WRITE); /* the head */
+    assert_int_equal(op.offset, 0);
+    expect(b, OP_SYNC);
+    expect(b, OP_RENAME);
+    assert_false(b->done);
+    expect(b, OP_SYNC_FOLDER);
+    assert_true(b->done);
+    assert_int_equal(b->made.size, SEGMENT);
+    assert_false(maker_busy(&b->maker));
+}
+
+/* The maker writes as many zeros as are wanted, and goes on when more are. */
+static void paced(void **state)
+{
+    struct bench *b = *state;
+    struct op op;
+    expect(b, OP_OPEN);
+    expect(b, OP_ALLOCATE);
+    expect_zeros(b, 0, MAKER_CHUNK);
+    assert_int_equal(step(b, &op), 0);
+    maker_pace(&b->maker, MAKER_CHUNK, false, (struct kho_now){0});
+    assert_int_equal(step(b, &op), 0);
+    maker_pace(&b->maker, 3 * MAKER_CHUNK - 1, false, (struct kho_now){0});
+    expect_zeros(b, MAKER_CHUNK, 3 * MAKER_CHUNK);
+    assert_int_equal(step(b, &op), 0);
+    maker_pace(&b->maker, SEGMENT, false, (struct kho_now){0});
+    expect_zeros(b, 3 * MAKER_CHUNK, SEGMENT);
+    expect_end(b);
+    assert_int_equal(b->maker.zeroed_bytes, SEGMENT);
+}
+
+/* Where the segment is needed at once, no more zeros are written: not after the chunk under way,
+ * nor after a pause. */
+static void hurried(void **state)
+{
+    struct bench *b = *state;
+    struct op op;
+    expect(b, OP_OPEN);
+    expect(b, OP_ALLOCATE);
+    maker_pace(&b->maker, SEGMENT, true, (struct kho_now){0});
+    expect_zeros(b, 0, MAKER_CHUNK);
+    expect_end(b);
+    maker_start(&b->maker);
+    expect(b, OP_OPEN);
+    expect(b, OP_ALLOCATE);
+    expect_zeros(b, 0, MAKER_CHUNK);
+    assert_int_equal(step(b, &op), 0);
+    b->done = false;
+    maker_pace(&b->maker, 0, true, (struct kho_now){0});
+    expect_end(b);
+}
+
+/* A stop in a pause gives the file up. */
+static void stopped(void **state)
+{
+    struct bench *b = *state;
+    struct op op;
+    expect(b, OP_OPEN);
+    expect(b, OP_ALLOCATE);
+    expect_zeros(b, 0, MAKER_CHUNK);
+    assert_int_equal(step(b, &op), 0);
+    assert_true(maker_busy(&b->maker));
+    maker_stop(&b->maker);
+    expect(b, OP_CLOSE_FILE);
+    assert_int_equal(step(b, &op), 0);
+    assert_false(maker_busy(&b->maker));
+    assert_false(b->done);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(paced, setup, teardown),
+        cmocka_unit_test_setup_teardown(hurried, setup, teardown),
+        cmocka_unit_test_setup_teardown(stopped, setup, teardown),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
