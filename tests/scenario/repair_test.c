@@ -290,7 +290,7 @@ static void test_two_admins(void **state)
 static void test_repair_under_load(void **state)
 {
     (void)state;
-    for (uint64_t seed = 20; seed < 24; seed++) {
+    for (uint64_t seed = 20; seed < 40; seed++) {
         struct story *s = story_begin(NULL, seed);
         story_fill(s, "r", 40);
         node_kill(&s->nodes[1]);
