@@ -201,6 +201,7 @@ static void repair_begin_work(struct client *client, struct repair *repair, stru
     repair->next_partition = 0;
     repair->result.partitions += repair->needs;
     repair->copied_before = repair->result.records_copied;
+    repair->dropped_before = repair->result.records_dropped;
     repair->closed_before = repair->result.episodes_closed;
     repair_work(client, repair, now);
 }
@@ -253,6 +254,7 @@ void repair_looked(struct client *client, struct repair *repair, struct kho_now 
 {
     bool changed = repair->pass == 0 || repair->interrupted ||
                    repair->result.records_copied > repair->copied_before ||
+                   repair->result.records_dropped > repair->dropped_before ||
                    repair->result.episodes_closed > repair->closed_before;
     bool work = repair->needs > 0 || repair->open_partitions > 0;
     if (!work || !changed || repair->pass == REPAIR_PASSES) {

@@ -1,6 +1,6 @@
 /* repair.h: the inside of a repair, shared by its rooms: repair.c (the call and its phases),
- * repair_look.c (what is open and what differs), repair_unit.c (one partition), repair_close.c
- * (the episodes). */
+ * repair_look.c (what is open and what differs), repair_unit.c (one partition), repair_forget.c
+ * (what nobody can give), repair_close.c (the episodes). */
 #ifndef KHO_CLIENT_REPAIR_H
 #define KHO_CLIENT_REPAIR_H
 
@@ -44,6 +44,14 @@ struct repair_node {
     uint32_t answered;
 };
 
+/* FORGET of one replica, for the page at hand. */
+struct repair_forget {
+    struct repair_unit *unit;
+    struct request request;
+    bool asked;
+    uint8_t *body;
+};
+
 /* One partition under way. */
 struct repair_unit {
     struct repair *repair;
@@ -62,6 +70,8 @@ struct repair_unit {
     struct merge merge;
     struct mend mend;
     struct mend_entry *entries;
+    struct repair_forget forgets[KHO_MAP_REPLICAS_MAX];
+    uint32_t forgets_waiting;
 };
 
 struct repair_part { /* EPISODES of one shard */
@@ -85,6 +95,7 @@ struct repair {
     uint32_t restarts;
     bool interrupted;       /* the last pass didn't come to its end */
     uint64_t copied_before; /* records copied when the pass began */
+    uint64_t dropped_before;
     uint64_t closed_before;
     bool overlap;           /* some episode can't be closed since another overlaps */
     int refusal;            /* the first refusal of a copy or a close */
@@ -147,6 +158,16 @@ bool repair_differs(const struct client *client, const struct repair *repair, ui
 /* Keeps units busy until all partitions are done: repair_worked(). */
 void repair_work(struct client *client, struct repair *repair, struct kho_now now);
 void repair_work_stop(struct client *client, struct repair *repair);
+
+/* The page's versions that had to be given up were: on with the page. */
+void repair_forgot(struct client *client, struct repair_unit *unit, struct kho_now now);
+
+/* --- repair_forget.c -------------------------------------------------------------------------- */
+
+/* Has the versions of the page given up that nobody ever acknowledged and nobody can give:
+ * repair_forgot(). False: there are none. -ENOMEM ends the repair: true. */
+bool repair_forget(struct client *client, struct repair_unit *unit, struct kho_now now);
+void repair_forget_stop(struct client *client, struct repair_unit *unit);
 
 /* --- repair_close.c --------------------------------------------------------------------------- */
 

@@ -13,8 +13,9 @@
  * answers in no other and a change of it restarts the pass. An acknowledged write is on W replicas
  * and so on one of R - W + 1; a write that is acknowledged later is acknowledged under this epoch.
  *
- * A record whose newest value nobody in reach can give is counted as lost, or waits for who is
- * away; its replicas lack it, so their episodes stay. */
+ * A record whose newest value nobody in reach can give is given up if it was never acknowledged
+ * (repair_forget.c); else it is counted as lost, or waits for who is away; its replicas lack it, so
+ * their episodes stay. */
 #include "quorum.h"
 #include "repair.h"
 
@@ -36,6 +37,7 @@ static uint32_t unit_node(const struct client *client, const struct repair_unit 
 static void unit_stop(struct client *client, struct repair_unit *unit)
 {
     merge_stop(client, &unit->merge);
+    repair_forget_stop(client, unit);
     mend_stop(client, &unit->mend);
     client_release(client, unit->entries);
     unit->entries = NULL;
@@ -158,6 +160,12 @@ static void unit_merged(struct client *client, struct merge *merge, int status, 
     merge->from = merge->next;
     if (merge->answered == 0)
         merge->from.partition = merge->partition_to; /* nobody is left */
+    if (!repair_forget(client, unit, now))
+        repair_forgot(client, unit, now);
+}
+
+void repair_forgot(struct client *client, struct repair_unit *unit, struct kho_now now)
+{
     if (!unit_mend(client, unit, now))
         unit_page(client, unit, now);
 }

@@ -312,6 +312,8 @@ enum serve_verdict serve_episodes(struct conn *conn, const struct wire_head *hea
                                   const uint8_t *body, uint32_t len);
 enum serve_verdict serve_episode_close(struct conn *conn, const struct wire_head *head,
                                        const uint8_t *body, uint32_t len);
+enum serve_verdict serve_forget(struct conn *conn, const struct wire_head *head,
+                                const uint8_t *body, uint32_t len);
 /* A change of the map or of an episode was persisted, or not. */
 void serve_admin_done(struct serve *serve, const struct store_done *done);
 

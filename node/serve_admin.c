@@ -1,4 +1,5 @@
-/* serve_admin.c: what tools ask of a node: STATUS, MAP, MAP_PUSH, FLUSH, EPISODES, EPISODE_CLOSE.
+/* serve_admin.c: what tools ask of a node: STATUS, MAP, MAP_PUSH, FLUSH, EPISODES, EPISODE_CLOSE,
+ * FORGET.
  *
  * Happy path: numbers and map are answered at once; closed episodes are answered when the store has
  * persisted them, a pushed map when the node's other shards have, too. What may fail: a change of
@@ -219,6 +220,44 @@ enum serve_verdict serve_episode_close(struct conn *conn, const struct wire_head
         request->left += request->statuses[i] == 0;
     }
     episode_close_settle(request);
+    return SERVE_DONE;
+}
+
+static bool forget_check(const uint8_t *body, uint32_t len, uint32_t count)
+{
+    struct wire_forget_ask ask;
+    if (len != count * WIRE_FORGET_ASK)
+        return false;
+    for (uint32_t i = 0; i < count; i++)
+        if (!wire_forget_ask_decode(body + (size_t)i * WIRE_FORGET_ASK, &ask))
+            return false;
+    return true;
+}
+
+enum serve_verdict serve_forget(struct conn *conn, const struct wire_head *head,
+                                const uint8_t *body, uint32_t len)
+{
+    struct serve *serve = serve_of(conn);
+    if (!forget_check(body, len, head->count))
+        return SERVE_MALFORMED;
+    if (!serve_allowed(conn, KHO_ALL, SERVE_VERB_ADMIN)) {
+        serve_answer(conn, head->type, head->request, KHO_EDENIED);
+        return SERVE_DONE;
+    }
+    uint32_t bytes = (uint32_t)head->count * WIRE_STATUS_ANSWER;
+    uint8_t *to = conn_frame(conn, NULL, head->type, head->request, 0, bytes);
+    if (to == NULL)
+        return SERVE_DONE;
+    for (uint32_t i = 0; i < head->count; i++) {
+        struct wire_forget_ask ask;
+        wire_forget_ask_decode(body + (size_t)i * WIRE_FORGET_ASK, &ask);
+        int status = store_forget(serve->store, ask.collection, ask.partition, ask.hash,
+                                  ask.version, serve->host.now);
+        kho_store32(to + (size_t)i * WIRE_STATUS_ANSWER, (uint32_t)status);
+        kho_store32(to + (size_t)i * WIRE_STATUS_ANSWER + 4, 0);
+    }
+    conn_frame_added(conn, bytes, head->count);
+    conn_frame_end(conn, 0, 0);
     return SERVE_DONE;
 }
 

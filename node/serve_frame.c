@@ -218,6 +218,8 @@ static enum serve_verdict serve_dispatch(struct conn *conn, const struct wire_he
         return serve_episodes(conn, head, body, len);
     case WIRE_EPISODE_CLOSE:
         return serve_episode_close(conn, head, body, len);
+    case WIRE_FORGET:
+        return serve_forget(conn, head, body, len);
     case WIRE_STATUS:
         return serve_status(conn, head, body, len);
     case WIRE_MAP:

@@ -184,6 +184,16 @@ uint32_t store_episodes(const struct store *store, struct wire_episode *ret, uin
 int store_episode_close(struct store *store, uint64_t id, uint32_t partition, void *owner,
                         uint64_t context);
 
+/* Gives up a version that a repair found on this replica only, without its value: fewer than W
+ * replicas have it, so it was never acknowledged, and nobody can give what it stood for. The
+ * partition hides until its episodes are closed (store_episode_of()), since what was there before
+ * that version isn't known any more. 0; -ENOENT: another version, or its value, is there;
+ * KHO_EBUSY: a write of the key is in flight; KHO_EEPISODE: no episode is open in the partition, or
+ * one that began in the map's epoch, so that the version may have been acknowledged under it;
+ * KHO_EFULL; KHO_EREADONLY. */
+int store_forget(struct store *store, uint32_t collection, uint32_t partition, struct key_hash hash,
+                 struct version version, struct kho_now now);
+
 /* --- The map (R5) ----------------------------------------------------------------------------- */
 
 /* The map in force (the newest durable one), or NULL. */

@@ -27,6 +27,7 @@ static void print_result_json(const struct kho_repair_result *r, int status)
         {"records_copied", r->records_copied},
         {"bytes_copied", r->bytes_copied},
         {"records_lost", r->records_lost},
+        {"records_dropped", r->records_dropped},
         {"episodes_found", r->episodes_found},
         {"episodes_closed", r->episodes_closed},
         {"nodes_unreached", r->nodes_unreached},
@@ -65,6 +66,10 @@ static void print_result(const struct kho_repair_result *r)
 static void tell(const struct kho_repair_result *r, int status)
 {
     struct small_text text;
+    if (r->records_dropped > 0)
+        say("%s versions of records were given up: their puts were never acknowledged, and no "
+            "replica has their value",
+            human_count(r->records_dropped, &text));
     if (status == KHO_EUNAVAILABLE)
         say("a replica was out of reach, the rest is done; run 'kho repair' again when 'kho "
             "status' shows it");

@@ -301,7 +301,10 @@ struct kho_repair_result {
     uint64_t records_compared;
     uint64_t records_copied;
     uint64_t bytes_copied;
-    uint64_t records_lost;   /* no replica could give the newest value */
+    uint64_t records_lost; /* no replica could give the newest value */
+    /* Of puts that were never acknowledged and left a version whose value no replica has: given
+     * up, for the version before. */
+    uint64_t records_dropped;
     uint64_t episodes_found; /* partitions with an open episode, replica by replica */
     uint64_t episodes_closed;
     uint64_t nodes_unreached;

@@ -89,6 +89,12 @@
  *           reserved 4 } x count; partitions: how many are open; epoch: the node's when it opened
  *   EPISODE_CLOSE  { id 8, partition 4, reserved 4 } x count -> { status 4, reserved 4 } x count.
  *           KHO_EEPISODE: the request's epoch isn't above that in which the episode opened.
+ *   FORGET  { collection 4, partition 4, hash_low 8, hash_high 8, counter 8, writer 4, reserved 4 }
+ *           x count -> { status 4, reserved 4 } x count: the node gives up a version whose value it
+ *           lost, named by tag, since it was never acknowledged and nobody else has it; until
+ *           repair has closed the partition's episodes, that answers unknown. -ENOENT: the node
+ *           has another version of the key, or the value; KHO_EBUSY: the key is being written;
+ *           KHO_EEPISODE: no episode is open there, or one that opened in the request's epoch.
  *   STATUS  empty -> { value 8 } x count, in the order of KHO_STATS; more may follow in time
  *   MAP     empty -> the node's map (count 1), or count 0 where it has none
  *   MAP_PUSH  { expected_epoch 8, expected_hash 8, decide 1, reserved 7, map }. decide 1: a change,
@@ -152,6 +158,7 @@ enum wire_type {
     WIRE_MAP = 12,
     WIRE_MAP_PUSH = 13,
     WIRE_FLUSH = 14,
+    WIRE_FORGET = 15,
     WIRE_TYPE_END
 };
 
@@ -256,7 +263,7 @@ struct wire_head {
 enum {
     WIRE_PROBE_ASK = 24,
     WIRE_PROBE_ANSWER = 32,
-    WIRE_STATUS_ANSWER = 8, /* of WRITE and EPISODE_CLOSE */
+    WIRE_STATUS_ANSWER = 8, /* of WRITE, EPISODE_CLOSE and FORGET */
     WIRE_DROPS = 8,         /* before each record of a COPY */
     WIRE_BLOCK_HEAD = 16,   /* of WRITE_BLOCKS */
     WIRE_READ_ASK = 32,
@@ -268,6 +275,7 @@ enum {
     WIRE_DIGEST_ENTRY = 64,
     WIRE_EPISODE_ENTRY = 40,
     WIRE_EPISODE_CLOSE_ASK = 16,
+    WIRE_FORGET_ASK = 40,
     WIRE_STAT_VALUE = 8,
     WIRE_MAP_PUSH_HEAD = 24
 };
@@ -287,6 +295,12 @@ struct wire_block_head {
     uint32_t raw_len;
     uint32_t stored_len;
     uint32_t records;
+};
+struct wire_forget_ask {
+    uint32_t collection;
+    uint32_t partition;
+    struct key_hash hash;
+    struct version version;
 };
 struct wire_read_ask {
     uint32_t collection;
@@ -695,6 +709,27 @@ static inline void wire_episode_decode(const uint8_t *from, struct wire_episode 
     ret->epoch = kho_load64(from + 16);
     ret->opened_ms = kho_load64(from + 24);
     ret->first_partition = kho_load32(from + 32);
+}
+
+static inline void wire_forget_ask_encode(const struct wire_forget_ask *e, uint8_t *to)
+{
+    kho_store32(to, e->collection);
+    kho_store32(to + 4, e->partition);
+    kho_store64(to + 8, e->hash.low);
+    kho_store64(to + 16, e->hash.high);
+    kho_store64(to + 24, e->version.counter);
+    kho_store32(to + 32, e->version.writer);
+    kho_store32(to + 36, 0);
+}
+/* False: a reserved bit is set. */
+static inline bool wire_forget_ask_decode(const uint8_t *from, struct wire_forget_ask *ret)
+{
+    ret->collection = kho_load32(from);
+    ret->partition = kho_load32(from + 4);
+    ret->hash = (struct key_hash){.low = kho_load64(from + 8), .high = kho_load64(from + 16)};
+    ret->version =
+        (struct version){.counter = kho_load64(from + 24), .writer = kho_load32(from + 32)};
+    return kho_load32(from + 36) == 0;
 }
 
 #endif

@@ -108,25 +108,15 @@ static void test_nothing_to_do(void **state)
     story_end(s);
 }
 
-/* The newest value is rotten on the only replica that has it: it is counted as lost, and neither
- * deleted nor replaced by the older one. */
-static void test_lost_record(void **state)
+/* A put of r2, one version above node 0's, that reached only these nodes before its client died,
+ * and whose value rots there. */
+static struct version rotten_put(struct story *s, unsigned nodes)
 {
-    (void)state;
-    struct story *s = story_begin(NULL, 3);
-    uint8_t value[64];
-    struct kho_repair_result repaired;
-    story_fill(s, "r", 5);
-    story_flush(s);
-    story_run_ms(s, 300);
-    node_kill(&s->nodes[1]);
-    node_kill(&s->nodes[2]);
-    story_fill_value("lost", 1, value);
-    /* A put that reached one node before its client died. */
+    uint8_t value[64], body[256];
     struct raw raw;
     struct wire_head head;
     const uint8_t *answer;
-    uint8_t body[256];
+    story_fill_value("lost", 1, value);
     struct record record = {.collection = 1,
                             .key_len = 2,
                             .key = (const uint8_t *)"r2",
@@ -137,30 +127,93 @@ static void test_lost_record(void **state)
                             .hash = content_hash(value, sizeof value)};
     record.version.counter++;
     size_t len = record_encode(&record, body);
-    assert_int_equal(raw_open(&raw, &s->nodes[0], &s->cluster->id, 0), 0);
-    raw_send(&raw, WIRE_WRITE, 0, 1, raw.hello.epoch, raw.hello.map_hash, body, len);
-    assert_int_equal(raw_receive(&raw, &head, &answer), 0);
-    assert_int_equal((int32_t)kho_load32(answer), 0);
-    raw_close(&raw);
-    story_run_ms(s, 300);
-    assert_true(damage_rot(&s->sim, s->nodes[0].disk, value, sizeof value));
-    node_kill(&s->nodes[0]);
-    for (unsigned i = 0; i < 3; i++)
-        story_start(s, i);
-    story_run_ms(s, 8000);
-    int status = story_repair(s, &repaired);
-    struct wire_probe_answer probe = story_probe(s, 0, "r2");
-    if (probe.state == WIRE_VALUE_UNKNOWN) {
-        assert_int_equal(status, KHO_EDAMAGED);
-        assert_int_equal(repaired.records_lost, 1);
-        assert_int_equal(probe.version.counter, record.version.counter);
-        assert_int_equal(story_read(s, s->client, CLIENT_GET, "r2", 5000).status, KHO_EDAMAGED);
-    } else {
-        /* Its version was hidden as well; it was never acknowledged by a majority, so what the
-         * others have stands. */
-        assert_int_equal(status, 0);
-        assert_int_equal(story_probe(s, 0, "r2").version.counter + 1, record.version.counter);
+    for (unsigned i = 0; i < nodes; i++) {
+        assert_int_equal(raw_open(&raw, &s->nodes[i], &s->cluster->id, 0), 0);
+        raw_send(&raw, WIRE_WRITE, 0, 1, raw.hello.epoch, raw.hello.map_hash, body, len);
+        assert_int_equal(raw_receive(&raw, &head, &answer), 0);
+        assert_int_equal((int32_t)kho_load32(answer), 0);
+        raw_close(&raw);
     }
+    story_run_ms(s, 300);
+    for (unsigned i = 0; i < nodes; i++)
+        assert_true(damage_rot(&s->sim, s->nodes[i].disk, value, sizeof value));
+    return record.version;
+}
+
+/* The newest value is rotten on the only replica that has it. It was never acknowledged, so the
+ * version before it stands on all of them, whether the damaged one knows its versions still or,
+ * after a start, hides them, from blocks or with a footer that names the version. */
+static void test_value_of_nobody(void **state)
+{
+    (void)state;
+    enum { KNOWN, HIDDEN, HIDDEN_NAMED, KINDS };
+    for (unsigned kind = 0; kind < KINDS; kind++) {
+        struct cluster_options options;
+        cluster_options_init(&options);
+        options.footer_entries = kind == HIDDEN_NAMED ? 5 : 1000;
+        struct story *s = story_begin(&options, 3 + kind);
+        struct kho_repair_result repaired;
+        story_fill(s, "r", 5);
+        story_flush(s);
+        story_run_ms(s, 300);
+        struct version version = rotten_put(s, 1);
+        struct version before = story_probe(s, 1, "r2").version;
+        assert_int_equal(before.counter + 1, version.counter);
+        /* A read that has to ask node 0 finds the damage: the record is nowhere else. */
+        node_kill(&s->nodes[2]);
+        assert_int_equal(story_read(s, s->client, CLIENT_GET, "r2", 5000).status, KHO_EDAMAGED);
+        story_start(s, 2);
+        story_run_ms(s, 3000);
+        assert_int_equal(story_probe(s, 0, "r2").state, WIRE_VALUE_UNKNOWN);
+        if (kind != KNOWN) {
+            story_fill(s, "q", 20);
+            story_flush(s);
+            story_run_ms(s, 300);
+            node_kill(&s->nodes[0]);
+            story_start(s, 0);
+            story_run_ms(s, 3000);
+        }
+        assert_int_equal(story_repair(s, &repaired), 0);
+        assert_int_equal(repaired.records_lost, 0);
+        assert_int_equal(repaired.records_dropped, kind != HIDDEN);
+        for (unsigned i = 0; i < 3; i++) {
+            struct wire_probe_answer probe = story_probe(s, i, "r2");
+            assert_int_equal(probe.state, WIRE_PRESENT);
+            assert_int_equal(probe.version.counter, before.counter);
+        }
+        story_expect_filled(s, s->client, "r", 5);
+        story_expect_verified(s);
+        assert_int_equal(node_stat(&s->nodes[0], STAT_episodes), 0);
+        /* A write that goes on is newer. */
+        story_put(s, "r2", "after");
+        story_expect(s, "r2", "after");
+        story_end(s);
+    }
+}
+
+/* The newest value is rotten on both replicas that acknowledged it: it is counted as lost, and
+ * neither deleted nor replaced by the older one. */
+static void test_lost_record(void **state)
+{
+    (void)state;
+    struct story *s = story_begin(NULL, 3);
+    struct kho_repair_result repaired;
+    story_fill(s, "r", 5);
+    story_flush(s);
+    story_run_ms(s, 300);
+    struct version version = rotten_put(s, 2);
+    assert_int_equal(story_read(s, s->client, CLIENT_GET, "r2", 5000).status, KHO_EDAMAGED);
+    for (unsigned pass = 0; pass < 2; pass++) {
+        assert_int_equal(story_repair(s, &repaired), KHO_EDAMAGED);
+        assert_int_equal(repaired.records_lost, 1);
+        assert_int_equal(repaired.records_dropped, 0);
+        for (unsigned i = 0; i < 2; i++) {
+            struct wire_probe_answer probe = story_probe(s, i, "r2");
+            assert_int_equal(probe.state, WIRE_VALUE_UNKNOWN);
+            assert_int_equal(probe.version.counter, version.counter);
+        }
+    }
+    assert_int_equal(story_read(s, s->client, CLIENT_GET, "r2", 5000).status, KHO_EDAMAGED);
     story_expect(s, "absent", NULL);
     story_end(s);
 }
@@ -397,11 +450,17 @@ static void test_out_of_memory(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_node_that_was_away), cmocka_unit_test(test_nothing_to_do),
-        cmocka_unit_test(test_lost_record),        cmocka_unit_test(test_overlapping_episodes),
-        cmocka_unit_test(test_wiped_home),         cmocka_unit_test(test_readmit_refusals),
-        cmocka_unit_test(test_collections),        cmocka_unit_test(test_two_admins),
-        cmocka_unit_test(test_repair_under_load),  cmocka_unit_test(test_cancel),
+        cmocka_unit_test(test_node_that_was_away),
+        cmocka_unit_test(test_nothing_to_do),
+        cmocka_unit_test(test_value_of_nobody),
+        cmocka_unit_test(test_lost_record),
+        cmocka_unit_test(test_overlapping_episodes),
+        cmocka_unit_test(test_wiped_home),
+        cmocka_unit_test(test_readmit_refusals),
+        cmocka_unit_test(test_collections),
+        cmocka_unit_test(test_two_admins),
+        cmocka_unit_test(test_repair_under_load),
+        cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_out_of_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1086,6 +1086,28 @@ static void test_episodes(void **state)
     serving_destroy(s);
 }
 
+/* Versions are given up one by one, each with an answer of its own. */
+static void test_forget(void **state)
+{
+    (void)state;
+    struct serving *s = serving_ready();
+    struct wire_head head;
+    frame_begin(&frame);
+    for (uint32_t i = 4; i < 7; i++) {
+        struct wire_forget_ask ask = {
+            .collection = 1, .partition = 3, .hash = {.high = 77}, .version = {i, 9}};
+        wire_forget_ask_encode(&ask, frame_add(&frame, WIRE_FORGET_ASK));
+    }
+    uint64_t request = serving_send(s, 0, &frame, WIRE_FORGET, 0);
+    serving_turn(s);
+    const uint8_t *body = serving_expect(s, 0, request, 0, &head);
+    assert_int_equal(head.count, 3);
+    assert_int_equal(status_at(body, 0), -ENOENT);
+    assert_int_equal(status_at(body, 1), 0);
+    assert_int_equal(status_at(body, 2), -ENOENT);
+    serving_destroy(s);
+}
+
 /* STATUS tells every number of the list. */
 static void test_status(void **state)
 {
@@ -1134,6 +1156,7 @@ int main(void)
         cmocka_unit_test(test_list_flags),
         cmocka_unit_test(test_digest),
         cmocka_unit_test(test_episodes),
+        cmocka_unit_test(test_forget),
         cmocka_unit_test(test_status),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -146,6 +146,7 @@ static void test_malformed_bodies(void **state)
                  {WIRE_LIST, WIRE_LIST_ASK, 13},
                  {WIRE_DIGEST, WIRE_DIGEST_ASK, 12},
                  {WIRE_EPISODE_CLOSE, WIRE_EPISODE_CLOSE_ASK, 12},
+                 {WIRE_FORGET, WIRE_FORGET_ASK, 36},
                  {WIRE_MAP_PUSH, WIRE_MAP_PUSH_HEAD, 17}};
     for (size_t i = 0; i < KHO_COUNT_OF(cases); i++) {
         frame_begin(&frame);

@@ -933,6 +933,69 @@ static void map_rules(void **state)
     assert_int_equal(store_map(rig->store)->epoch, 3);
 }
 
+static int forget(struct rig *rig, const struct rig_key *key, uint64_t counter)
+{
+    struct version version;
+    rig_probe(rig, key, &version);
+    version.counter = counter;
+    return store_forget(rig->store, 1, key->partition, key->hash, version, rig->now);
+}
+
+/* R2: a version without its value is given up where no write of it can be acknowledged any more:
+ * not in the epoch of the damage, nor while the key is written, nor where the value is there. */
+static void gives_up_never(void **state)
+{
+    struct rig *rig = *state;
+    struct rig_key key = rig_key(1, 5);
+    twenty(rig);
+    assert_int_equal(forget(rig, &key, T0 + 1), -ENOENT);
+    memory_disk_flip(memory_disk_file(&rig->disk, FILE_SEGMENT, 1), page(5) + 450, 1);
+    assert_int_equal(check(rig, 1, 5, 1, 100), KHO_EDAMAGED);
+    assert_int_equal(forget(rig, &key, T0 + 1), KHO_EEPISODE);
+    rig_map_build(rig, 2, 0, 1);
+    assert_int_equal(rig_map_set(rig), 0);
+    assert_int_equal(forget(rig, &key, T0 + 2), -ENOENT);
+    rig->hold_commits = true;
+    assert_int_equal(rig_put(rig, &key, T0 + 1, 6, 100, true, NULL), 0);
+    rig_run(rig);
+    assert_int_equal(forget(rig, &key, T0 + 1), KHO_EBUSY);
+    rig->hold_commits = false;
+    rig_release(rig);
+    rig_run(rig);
+    assert_int_equal(forget(rig, &key, T0 + 1), -ENOENT);
+    assert_int_equal(check(rig, 1, 5, 1, 100), 0);
+    assert_int_equal(rig_close_episodes(rig), 0);
+}
+
+/* Given up, the partition hides, since an older version may have been there, until repair has
+ * brought it and closes the episodes. A start finds the version again, and opens one again. */
+static void gives_up(void **state)
+{
+    struct rig *rig = *state;
+    struct rig_key key = rig_key(1, 5);
+    uint64_t stats[STAT_COUNT] = {0};
+    twenty(rig);
+    memory_disk_flip(memory_disk_file(&rig->disk, FILE_SEGMENT, 1), page(5) + 450, 1);
+    assert_int_equal(check(rig, 1, 5, 1, 100), KHO_EDAMAGED);
+    rig_map_build(rig, 2, 0, 1);
+    assert_int_equal(rig_map_set(rig), 0);
+    assert_int_equal(rig_probe(rig, &key, NULL), WIRE_VALUE_UNKNOWN);
+    assert_int_equal(forget(rig, &key, T0 + 1), 0);
+    rig_run(rig);
+    assert_non_null(strstr(rig->last_event, "given up"));
+    assert_int_equal(forget(rig, &key, T0 + 1), -ENOENT);
+    assert_int_equal(rig_probe(rig, &key, NULL), WIRE_UNKNOWN);
+    store_stats(rig->store, stats);
+    assert_int_equal(stats[STAT_values_unknown], 0);
+    assert_int_equal(stats[STAT_records], 19);
+    assert_int_equal(rig_put(rig, &key, T0, 6, 100, true, NULL), 0);
+    rig_run(rig);
+    assert_int_equal(rig_close_episodes(rig), 0);
+    assert_int_equal(rig_check(rig, &key, T0, 6, 100), 0);
+    for (uint32_t i = 0; i < 20; i++)
+        assert_int_equal(i == 5 ? 0 : check(rig, 1, i, 1, 100), 0);
+}
+
 /* A folder that lost its files under an incarnation that the map still names knows that it may have
  * held records: it says unknown, never absent, until repair under a raised epoch. */
 static void emptied(void **state)
@@ -1089,6 +1152,8 @@ int main(void)
         STORE_TEST(memory_full),
         STORE_TEST(many_reads),
         STORE_TEST(map_rules),
+        STORE_TEST(gives_up_never),
+        STORE_TEST(gives_up),
         STORE_TEST(emptied),
         STORE_TEST(readmitted),
         STORE_TEST(former_replica_discards),

@@ -164,6 +164,13 @@ static void test_entries(void **state)
     wire_episode_decode(b, &ep2);
     assert_true(ep2.id == 1 && ep2.kind == WIRE_EPISODE_ROT && ep2.partitions == 2 &&
                 ep2.epoch == 3 && ep2.opened_ms == 4 && ep2.first_partition == 5);
+    struct wire_forget_ask fa = {1, 2, {.low = 3, .high = 4}, {5, 6}}, fa2;
+    wire_forget_ask_encode(&fa, b);
+    assert_true(wire_forget_ask_decode(b, &fa2));
+    assert_true(fa2.collection == 1 && fa2.partition == 2 && fa2.hash.low == 3 &&
+                fa2.hash.high == 4 && fa2.version.counter == 5 && fa2.version.writer == 6);
+    b[WIRE_FORGET_ASK - 1] = 1;
+    assert_false(wire_forget_ask_decode(b, &fa2));
 }
 
 int main(void)
