@@ -80,8 +80,8 @@ int store_forget(struct store *store, uint32_t collection, uint32_t partition, s
     if (error != 0)
         return error;
     bool removed = index_remove(depot->index, collection, partition, tag);
-    KHO_ASSERT(removed && depot->values_unknown > 0);
-    depot->values_unknown--;
+    KHO_ASSERT(removed);
+    depot->values_unknown -= depot->values_unknown > 0;
     damaged_rewrite(&depot->manifest);
     world_event(
         depot->world, EVENT_WARNING,
