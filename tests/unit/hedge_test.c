@@ -189,7 +189,7 @@ static void test_bound_follows(void **state)
     assert_true(cluster->client->hedge_after_ns[SLOT_READ] < MS);
     cluster->nodes[2].delay_ns = 300 * MS;
     for (int i = 0; i < 12; i++)
-        assert_true(get_ns(cluster) <= MS + 2 * 100000);
+        assert_true(get_ns(cluster) <= MS + UINT64_C(200000));
     fake_destroy(cluster);
 }
 
