@@ -1,14 +1,14 @@
-/* log.c: commits on their way to the disk, and the keys in them (log.h).
+/* log.c: commits on their way to the disk (log.h): gathered, closed, started.
  *
  * Taking a record: it is encoded into the raw block; a full raw block is packed behind the blocks
  * that the gathering commit has already; a record that doesn't fit a packed block becomes one of
  * its own. Starting a commit: its place in a segment is chosen, heads are encoded with it, the
- * write is pushed; a footer that is due follows it. Landing: entries move to the index in order of
- * sequence, whatever the order of completions.
+ * write is pushed; a footer that is due follows it. Its end stands in log_land.c, the keys on their
+ * way in log_look.c, the questions of room in log_room.c.
  *
  * It can fail in three ways: no room now (backpressure, -EAGAIN), no room on the disk (refused
  * before anything is taken), and a failed write (R4: nothing lands from there on). */
-#include "log.h"
+#include "log_inside.h"
 
 #include "live.h"
 
@@ -69,7 +69,7 @@ int log_init(struct log *log, struct depot *depot)
     return 0;
 }
 
-static void large_release(struct log *log, struct commit *commit)
+void log_buffer_release(struct log *log, struct commit *commit)
 {
     if (commit->buffer != NULL && commit->buffer != commit->base)
         world_release(log->depot->world, commit->buffer, commit->buffer_bytes);
@@ -83,7 +83,7 @@ void log_fini(struct log *log)
     struct shard_world *world = log->depot->world;
     for (uint32_t i = 0; log->commits != NULL && i < log->slots; i++) {
         struct commit *c = &log->commits[i];
-        large_release(log, c);
+        log_buffer_release(log, c);
         world_release(world, c->base, LOG_COMMIT_BUFFER);
         world_release(world, c->blocks, LOG_COMMIT_BLOCKS * sizeof *c->blocks);
         world_release(world, c->entries, LOG_COMMIT_RECORDS * sizeof *c->entries);
@@ -93,201 +93,6 @@ void log_fini(struct log *log)
     world_release(world, log->footer.buffer, log->footer.bytes);
     world_release(world, log->buckets, LOG_BUCKETS * sizeof *log->buckets);
     log->depot = NULL;
-}
-
-/* --- Keys in flight --------------------------------------------------------------------------- */
-
-static uint32_t *bucket_of(const struct log *log, uint32_t collection, uint32_t partition,
-                           struct key_tag tag)
-{
-    uint64_t x = tag.high ^ ((uint64_t)collection << 40) ^ ((uint64_t)partition << 16) ^ tag.low;
-    return &log->buckets[kho_splitmix(&x) % LOG_BUCKETS];
-}
-
-static struct pending *pending_at(const struct log *log, uint32_t handle)
-{
-    uint32_t i = handle - 1;
-    return &log->commits[i / LOG_COMMIT_RECORDS].entries[i % LOG_COMMIT_RECORDS];
-}
-
-static void pending_insert(struct log *log, struct commit *commit, uint32_t entry)
-{
-    struct pending *p = &commit->entries[entry];
-    uint32_t *bucket = bucket_of(log, p->collection, p->partition, p->tag);
-    p->next = *bucket;
-    *bucket = commit->slot * LOG_COMMIT_RECORDS + entry + 1;
-}
-
-static void pending_remove(struct log *log, const struct pending *p)
-{
-    uint32_t *link = bucket_of(log, p->collection, p->partition, p->tag);
-    while (*link != 0 && pending_at(log, *link) != p)
-        link = &pending_at(log, *link)->next;
-    KHO_ASSERT(*link != 0);
-    *link = p->next;
-}
-
-static uint64_t pending_sequence(const struct log *log, uint32_t handle)
-{
-    return log->commits[(handle - 1) / LOG_COMMIT_RECORDS].sequence;
-}
-
-void log_look(const struct log *log, uint32_t collection, uint32_t partition, struct key_tag tag,
-              const struct record *record, struct log_look *ret_look)
-{
-    struct log_look look = {0};
-    uint32_t handle = *bucket_of(log, collection, partition, tag);
-    for (; handle != 0; handle = pending_at(log, handle)->next) {
-        const struct pending *p = pending_at(log, handle);
-        if (p->collection != collection || p->partition != partition ||
-            key_tag_compare(p->tag, tag) != 0)
-            continue;
-        uint64_t sequence = pending_sequence(log, handle);
-        if (!look.found || version_compare(p->version, look.version) > 0) {
-            look.version = p->version;
-            look.sequence = sequence;
-        }
-        look.found = true;
-        if (version_compare(p->version, record->version) == 0) {
-            look.same = true;
-            look.same_sequence = sequence;
-            look.same_conflict = p->tombstone != record_is_tombstone(record) ||
-                                 !kho_id_equal(&p->hash, &record->hash);
-        }
-    }
-    *ret_look = look;
-}
-
-void log_discard(struct log *log, uint32_t partition)
-{
-    for (uint32_t i = 0; i < log->slots; i++) {
-        struct commit *c = &log->commits[i];
-        for (uint32_t k = 0; c->state != COMMIT_FREE && k < c->entry_count; k++) {
-            struct pending *p = &c->entries[k];
-            if (p->partition != partition || p->dead)
-                continue;
-            p->dead = true;
-            if (p->copy)
-                continue;
-            pending_remove(log, p);
-            if (p->reserved)
-                index_unreserve(log->index, 1);
-        }
-    }
-}
-
-/* --- Room ------------------------------------------------------------------------------------- */
-
-static uint64_t commit_bound(const struct log *log, const struct commit *commit)
-{
-    uint64_t bytes = commit->used;
-    if (commit == log->gather && log->raw_records > 0)
-        bytes += block_span(log->raw_used);
-    return kho_round_up(bytes, log->depot->options.alignment);
-}
-
-/* What is about to be placed in a segment. */
-struct load {
-    uint64_t bytes;   /* of commits */
-    uint64_t records; /* in them */
-    uint32_t commits;
-};
-
-/* True if so much more fits behind `position`, with the footers of it all: one behind each commit
- * at most, and one before them. `tail`: what the segment has already that waits for its footer, or
- * NULL. */
-static bool segment_fits(const struct segment *segment, const struct footer_maker *tail,
-                         uint64_t position, const struct load *load)
-{
-    uint64_t records = load->records;
-    uint32_t footers = load->commits;
-    if (tail != NULL) {
-        records += tail->count;
-        footers += tail->ref_count;
-    }
-    footers = (uint32_t)kho_min(footers, FOOTERS_MAX);
-    uint64_t footer = footer_bytes(records, footers, segment->alignment) +
-                      load->commits * footer_bytes(0, footers, segment->alignment);
-    return position + load->bytes + footer <= segment->size;
-}
-
-static bool fits_current(const struct log *log, const struct load *load)
-{
-    const struct depot *depot = log->depot;
-    return log->current != LOG_NO_SEGMENT &&
-           segment_fits(manifest_segment(&depot->manifest, log->current), &depot->tail,
-                        log->position, load);
-}
-
-static bool fits_spare(const struct log *log, const struct load *load)
-{
-    if (log->spare == LOG_NO_SEGMENT)
-        return false;
-    const struct segment *spare = manifest_segment(&log->depot->manifest, log->spare);
-    return segment_fits(spare, NULL, segment_start(spare->alignment), load);
-}
-
-static void load_add(const struct log *log, const struct commit *commit, struct load *load)
-{
-    load->bytes += commit_bound(log, commit);
-    load->records += commit->entry_count;
-    load->commits++;
-}
-
-/* R4: where no segment can be made, the last one that was is for compaction, which makes room. */
-static bool spare_kept(const struct log *log)
-{
-    return log->depot->no_space && log->depot->options.reserve_bytes > 0;
-}
-
-/* Whether all that waits, and `bytes` and `records` more, have their place in made segments: then
- * nothing that is taken can ever lack it. `copies`: what is kept for compaction counts, too. */
-static bool place_for(const struct log *log, uint64_t bytes, uint32_t records, bool copies)
-{
-    uint64_t alignment = log->depot->options.alignment;
-    /* What is new may need a commit of its own: a head, and rounding up. */
-    struct load load = {
-        .bytes = kho_round_up(bytes, alignment) + alignment, .records = records, .commits = 1};
-    QUEUE_FOREACH (link, &log->ready)
-        load_add(log, KHO_CONTAINER_OF(link, struct commit, link), &load);
-    if (log->gather != NULL)
-        load_add(log, log->gather, &load);
-    bool kept = !copies && spare_kept(log);
-    if (kept && log->spare == LOG_NO_SEGMENT)
-        return false;
-    return fits_current(log, &load) || (!kept && fits_spare(log, &load));
-}
-
-static int place_check(const struct log *log, uint64_t bytes, uint32_t records, bool copies)
-{
-    if (place_for(log, bytes, records, copies))
-        return 0;
-    return log->depot->no_space ? KHO_ENOSPACE : -EAGAIN;
-}
-
-/* True if the gathering commit doesn't take so many records in so many blocks more, beside the raw
- * block. */
-static bool gather_full(const struct log *log, uint32_t records, uint32_t blocks)
-{
-    const struct commit *c = log->gather;
-    return c->used + log->raw_used >= LOG_COMMIT_TARGET ||
-           c->entry_count + records > LOG_COMMIT_RECORDS ||
-           c->block_count + 1 + blocks > LOG_COMMIT_BLOCKS;
-}
-
-int log_room(const struct log *log, uint64_t bytes, uint32_t records)
-{
-    /* Two neighbouring packed blocks hold more than 16 KiB together. */
-    uint64_t blocks = kho_min(records, bytes / (BLOCK_RAW_MAX / 2) + 2);
-    uint64_t bound = bytes + blocks * (BLOCK_HEAD + BLOCK_ALIGN);
-    const struct commit *c = log->gather;
-    bool fits = c != NULL && c->used + log->raw_used + bound < LOG_COMMIT_TARGET &&
-                c->entry_count + records <= LOG_COMMIT_RECORDS &&
-                c->block_count + blocks + 2 <= LOG_COMMIT_BLOCKS;
-    if (!fits && queue_empty(&log->free))
-        return -EAGAIN;
-    /* Record by record it may be rounded up once more. */
-    return place_check(log, bound + log->depot->options.alignment, records, false);
 }
 
 /* --- Gathering -------------------------------------------------------------------------------- */
@@ -322,7 +127,7 @@ static int gather_grow(struct log *log, uint64_t bytes)
     if (buffer == NULL)
         return -ENOMEM;
     memcpy(buffer, c->buffer, c->used);
-    large_release(log, c);
+    log_buffer_release(log, c);
     c->buffer = buffer;
     c->buffer_bytes = (uint32_t)needed;
     return 0;
@@ -405,7 +210,7 @@ static int gather_take(struct log *log, const struct record *record)
 static struct commit *gather_at_hand(struct log *log, uint32_t records, uint32_t blocks,
                                      struct kho_now now)
 {
-    if (log->gather != NULL && gather_full(log, records, blocks)) {
+    if (log->gather != NULL && log_gather_full(log, records, blocks)) {
         log_cut(log);
         log_pump(log, false, now);
     }
@@ -432,14 +237,14 @@ static void pending_add(struct log *log, struct commit *c, uint32_t block, uint3
         .reserved = reserved,
     };
     c->weight += live_weight(record->raw_len);
-    pending_insert(log, c, c->entry_count++);
+    log_pending_insert(log, c, c->entry_count++);
 }
 
 int log_take(struct log *log, uint32_t partition, struct key_tag tag, const struct record *record,
              bool reserved, struct kho_now now, uint64_t *ret_sequence)
 {
     uint32_t size = (uint32_t)record_size(record);
-    int error = place_check(log, block_span(size) + BLOCK_ALIGN, 1, false);
+    int error = log_place_check(log, block_span(size) + BLOCK_ALIGN, 1, false);
     if (error != 0)
         return error;
     struct commit *c = gather_at_hand(log, 1, 1, now);
@@ -459,7 +264,7 @@ int log_take_block(struct log *log, const struct store_entry *entries, uint32_t 
                    uint64_t *ret_sequence)
 {
     KHO_ASSERT(stored_len < raw_len && raw_len <= BLOCK_RAW_MAX);
-    int error = place_check(log, block_span(stored_len) + BLOCK_ALIGN, count, false);
+    int error = log_place_check(log, block_span(stored_len) + BLOCK_ALIGN, count, false);
     if (error != 0)
         return error;
     struct commit *c = gather_at_hand(log, count, 2, now);
@@ -492,7 +297,7 @@ int log_copy(struct log *log, uint32_t collection, const uint8_t *raw, uint32_t 
              uint64_t *ret_sequence)
 {
     uint8_t codec;
-    int error = place_check(log, block_span(raw_len) + BLOCK_ALIGN, count, true);
+    int error = log_place_check(log, block_span(raw_len) + BLOCK_ALIGN, count, true);
     if (error != 0)
         return error;
     struct commit *c = gather_at_hand(log, count, 2, now);
@@ -595,8 +400,8 @@ static bool choose_place(struct log *log, struct commit *c)
     struct depot *depot = log->depot;
     c->length = (uint32_t)kho_round_up(c->used, depot->options.alignment);
     const struct load load = {.bytes = c->length, .records = c->entry_count, .commits = 1};
-    bool fits = fits_current(log, &load);
-    if (!fits && !fits_spare(log, &load))
+    bool fits = log_fits_current(log, &load);
+    if (!fits && !log_fits_spare(log, &load))
         return false;
     if (depot->tail.begun && (!fits || !footer_maker_takes(&depot->tail, c->epoch, c->entry_count)))
         if (!footer_start(log))
@@ -702,169 +507,13 @@ bool log_wants_mark(const struct log *log)
 void log_mark(struct log *log, struct kho_now now)
 {
     KHO_ASSERT(log_wants_mark(log));
-    if (queue_empty(&log->free) || !place_for(log, COMMIT_HEAD, 0, true)) {
+    if (queue_empty(&log->free) || !log_place_for(log, COMMIT_HEAD, 0, true)) {
         log->marked = log->durable; /* no room: the manifest will say it when the segment ends */
         return;
     }
     gather_open(log);
     log->marked = log->gather->sequence;
     log_pump(log, true, now);
-}
-
-/* --- Landing ---------------------------------------------------------------------------------- */
-
-/* A copy: the index names it in place of where it came from, or of a value that was lost since. */
-static void land_copy(struct log *log, const struct commit *c, const struct pending *p)
-{
-    struct index_entry old;
-    struct manifest *manifest = &log->depot->manifest;
-    const struct commit_block *b = &c->blocks[p->block];
-    uint64_t place = place_encode(c->segment, c->offset + b->offset, BLOCK_HEAD + b->stored_len);
-    if (!index_get(log->index, p->collection, p->partition, p->tag, &old) ||
-        version_compare(old.version, p->version) != 0 ||
-        (old.place != p->from && old.place != PLACE_UNKNOWN))
-        return;
-    index_repoint(log->index, p->collection, p->partition, p->tag, place);
-    live_lose(manifest, old.place, old.value_bytes);
-    live_gain(manifest, place, old.value_bytes);
-    if (old.place == PLACE_UNKNOWN && log->depot->values_unknown > 0)
-        log->depot->values_unknown--;
-}
-
-static void land_entry(struct log *log, const struct commit *c, const struct pending *p)
-{
-    struct index_entry old, entry = {.tag = p->tag,
-                                     .version = p->version,
-                                     .tombstone = p->tombstone,
-                                     .value_bytes = p->value_bytes};
-    const struct commit_block *b = &c->blocks[p->block];
-    bool there;
-    entry.place = place_encode(c->segment, c->offset + b->offset, BLOCK_HEAD + b->stored_len);
-    int put = index_put_higher(log->index, p->collection, p->partition, &entry, &there, &old);
-    KHO_ASSERT(put >= 0); /* reserved when it was taken, or a replacement */
-    if (put == 1) {
-        if (there)
-            live_lose(&log->depot->manifest, old.place, old.value_bytes);
-        live_gain(&log->depot->manifest, entry.place, entry.value_bytes);
-        if (there && old.place == PLACE_UNKNOWN && log->depot->values_unknown > 0)
-            log->depot->values_unknown--;
-    }
-    if (p->reserved)
-        index_unreserve(log->index, 1);
-}
-
-/* The index's cache misses of the entries to come overlap with the work on this one; new keys may
- * move their bucket. */
-static void land_prefetch(const struct log *log, const struct commit *c, uint32_t i)
-{
-    enum { AHEAD = 4 }; /* entries between two steps */
-    for (uint32_t step = 0; step <= INDEX_PREFETCH_STEPS; step++) {
-        uint32_t ahead = i + (INDEX_PREFETCH_STEPS + 1 - step) * AHEAD;
-        if (ahead >= c->entry_count)
-            continue;
-        const struct pending *p = &c->entries[ahead];
-        if (step < INDEX_PREFETCH_STEPS)
-            index_prefetch(log->index, p->collection, p->partition, p->tag, step);
-        else if (p->reserved)
-            index_prefetch_growth(log->index, p->collection, p->partition, p->tag);
-    }
-}
-
-static void land(struct log *log, struct commit *c)
-{
-    for (uint32_t i = 0; i < c->entry_count; i++) {
-        struct pending *p = &c->entries[i];
-        land_prefetch(log, c, i);
-        if (p->dead)
-            continue;
-        if (p->copy) {
-            land_copy(log, c, p);
-            continue;
-        }
-        pending_remove(log, p);
-        land_entry(log, c, p);
-    }
-    KHO_ASSERT(c->sequence > log->durable);
-    log->durable = c->sequence;
-    log->commits_landed++;
-    log->bytes_landed += c->length;
-    log->records_landed += c->entry_count;
-    queue_remove(&c->link);
-    log->flying_count--;
-    large_release(log, c);
-    c->state = COMMIT_FREE;
-    queue_push(&log->free, &c->link);
-}
-
-static struct segment *footer_of(const struct log *log)
-{
-    return manifest_segment(&log->depot->manifest, log->footer.segment);
-}
-
-/* Segments behind the current one whose last commit has landed and whose footers are written are
- * sealed. */
-static void seal_segments(struct log *log)
-{
-    struct manifest *manifest = &log->depot->manifest;
-    struct segment *s = manifest_segment(manifest, log->current);
-    while (s->older != MANIFEST_NO_SLOT) {
-        s = manifest_segment(manifest, s->older);
-        if (s->sealed)
-            break;
-        if (s->last > log->durable || (log->footer.flying && footer_of(log) == s))
-            continue;
-        s->sealed = true;
-        manifest->durable = log->durable;
-        log->depot->manifest_dirty = true;
-    }
-}
-
-void log_completed(struct log *log, struct op *op, struct kho_now now)
-{
-    struct commit *c = op->context;
-    KHO_ASSERT(c->state == COMMIT_FLYING && &c->op == op);
-    log->idle_since_ns = now.mono_ns;
-    if (op->result < 0 || (uint32_t)op->result != op->len) {
-        int error = op->result < 0 ? op->result : -EIO;
-        const struct segment *segment = manifest_segment(&log->depot->manifest, c->segment);
-        if (!log->depot->read_only)
-            depot_fail(log->depot, "a write to", segment->id, c->offset, error);
-        /* Neither it nor what is behind it can land any more; those before still may. */
-        while (!queue_empty(&log->flying)) {
-            struct commit *last = KHO_CONTAINER_OF(log->flying.prev, struct commit, link);
-            if (last->sequence < c->sequence)
-                break;
-            queue_remove(&last->link);
-            queue_push(&log->ready, &last->link);
-        }
-        return;
-    }
-    c->state = COMMIT_DONE;
-    while (!queue_empty(&log->flying)) {
-        struct commit *first = KHO_CONTAINER_OF(log->flying.next, struct commit, link);
-        if (first->state != COMMIT_DONE)
-            break;
-        land(log, first);
-    }
-    seal_segments(log);
-}
-
-void log_footer_completed(struct log *log, struct op *op, struct kho_now now)
-{
-    struct segment *segment = footer_of(log);
-    KHO_ASSERT(log->footer.flying && op == &log->footer.op);
-    log->idle_since_ns = now.mono_ns;
-    log->footer.flying = false;
-    if (op->result < 0 || (uint32_t)op->result != op->len) {
-        int error = op->result < 0 ? op->result : -EIO;
-        if (!log->depot->read_only)
-            depot_fail(log->depot, "a write to", segment->id, op->offset, error);
-        return;
-    }
-    segment->footer = (uint32_t)op->offset;
-    segment->footer_bytes = op->len;
-    log->footer_bytes_landed += op->len;
-    seal_segments(log);
 }
 
 /* --- Segments --------------------------------------------------------------------------------- */
@@ -875,41 +524,4 @@ void log_give_segment(struct log *log, uint32_t slot)
     log->spare = slot;
     if (log->current == LOG_NO_SEGMENT)
         switch_segment(log);
-}
-
-bool log_wants_segment(const struct log *log)
-{
-    if (log->spare != LOG_NO_SEGMENT || log->depot->read_only)
-        return false;
-    if (log->current == LOG_NO_SEGMENT)
-        return true;
-    const struct segment *segment = manifest_segment(&log->depot->manifest, log->current);
-    return log->position >= segment->size / 8 || !queue_empty(&log->ready);
-}
-
-/* True if a commit waits that the current segment has no room for. */
-static bool ready_lacks_place(const struct log *log)
-{
-    if (queue_empty(&log->ready))
-        return false;
-    const struct commit *c = KHO_CONTAINER_OF(log->ready.next, struct commit, link);
-    const struct load load = {
-        .bytes = commit_bound(log, c), .records = c->entry_count, .commits = 1};
-    return !fits_current(log, &load);
-}
-
-uint64_t log_zeros_wanted(const struct log *log, uint64_t size)
-{
-    /* The first one: nothing else is written, so the disk is free. */
-    if (log->current == LOG_NO_SEGMENT)
-        return size;
-    const struct segment *segment = manifest_segment(&log->depot->manifest, log->current);
-    uint64_t begin = segment->size / 8, end = segment->size - segment->size / 8;
-    if (log->position >= end || ready_lacks_place(log))
-        return LOG_SEGMENT_AT_ONCE;
-    if (log_idle(log))
-        return size;
-    /* All are there when five eighths of the current one are used. */
-    uint64_t used = log->position > begin ? log->position - begin : 0;
-    return kho_min(size, used * size / (segment->size / 2) + size / 64);
 }

@@ -1,0 +1,162 @@
+/* log_land.c: the ends of writes: commits land in order, segments are sealed (log.h).
+ *
+ * Happy path: a commit's write ends, and with it those before it that wait; their entries enter the
+ * index, `durable` moves up. A failed write is final (R4): neither that commit nor a later one
+ * lands. */
+#include "log_inside.h"
+
+#include "live.h"
+
+/* A copy: the index names it in place of where it came from, or of a value that was lost since. */
+static void land_copy(struct log *log, const struct commit *c, const struct pending *p)
+{
+    struct index_entry old;
+    struct manifest *manifest = &log->depot->manifest;
+    const struct commit_block *b = &c->blocks[p->block];
+    uint64_t place = place_encode(c->segment, c->offset + b->offset, BLOCK_HEAD + b->stored_len);
+    if (!index_get(log->index, p->collection, p->partition, p->tag, &old) ||
+        version_compare(old.version, p->version) != 0 ||
+        (old.place != p->from && old.place != PLACE_UNKNOWN))
+        return;
+    index_repoint(log->index, p->collection, p->partition, p->tag, place);
+    live_lose(manifest, old.place, old.value_bytes);
+    live_gain(manifest, place, old.value_bytes);
+    if (old.place == PLACE_UNKNOWN && log->depot->values_unknown > 0)
+        log->depot->values_unknown--;
+}
+
+static void land_entry(struct log *log, const struct commit *c, const struct pending *p)
+{
+    struct index_entry old, entry = {.tag = p->tag,
+                                     .version = p->version,
+                                     .tombstone = p->tombstone,
+                                     .value_bytes = p->value_bytes};
+    const struct commit_block *b = &c->blocks[p->block];
+    bool there;
+    entry.place = place_encode(c->segment, c->offset + b->offset, BLOCK_HEAD + b->stored_len);
+    int put = index_put_higher(log->index, p->collection, p->partition, &entry, &there, &old);
+    KHO_ASSERT(put >= 0); /* reserved when it was taken, or a replacement */
+    if (put == 1) {
+        if (there)
+            live_lose(&log->depot->manifest, old.place, old.value_bytes);
+        live_gain(&log->depot->manifest, entry.place, entry.value_bytes);
+        if (there && old.place == PLACE_UNKNOWN && log->depot->values_unknown > 0)
+            log->depot->values_unknown--;
+    }
+    if (p->reserved)
+        index_unreserve(log->index, 1);
+}
+
+/* The index's cache misses of the entries to come overlap with the work on this one; new keys may
+ * move their bucket. */
+static void land_prefetch(const struct log *log, const struct commit *c, uint32_t i)
+{
+    enum { AHEAD = 4 }; /* entries between two steps */
+    for (uint32_t step = 0; step <= INDEX_PREFETCH_STEPS; step++) {
+        uint32_t ahead = i + (INDEX_PREFETCH_STEPS + 1 - step) * AHEAD;
+        if (ahead >= c->entry_count)
+            continue;
+        const struct pending *p = &c->entries[ahead];
+        if (step < INDEX_PREFETCH_STEPS)
+            index_prefetch(log->index, p->collection, p->partition, p->tag, step);
+        else if (p->reserved)
+            index_prefetch_growth(log->index, p->collection, p->partition, p->tag);
+    }
+}
+
+static void land(struct log *log, struct commit *c)
+{
+    for (uint32_t i = 0; i < c->entry_count; i++) {
+        struct pending *p = &c->entries[i];
+        land_prefetch(log, c, i);
+        if (p->dead)
+            continue;
+        if (p->copy) {
+            land_copy(log, c, p);
+            continue;
+        }
+        log_pending_remove(log, p);
+        land_entry(log, c, p);
+    }
+    KHO_ASSERT(c->sequence > log->durable);
+    log->durable = c->sequence;
+    log->commits_landed++;
+    log->bytes_landed += c->length;
+    log->records_landed += c->entry_count;
+    queue_remove(&c->link);
+    log->flying_count--;
+    log_buffer_release(log, c);
+    c->state = COMMIT_FREE;
+    queue_push(&log->free, &c->link);
+}
+
+static struct segment *footer_of(const struct log *log)
+{
+    return manifest_segment(&log->depot->manifest, log->footer.segment);
+}
+
+/* Segments behind the current one whose last commit has landed and whose footers are written are
+ * sealed. */
+static void seal_segments(struct log *log)
+{
+    struct manifest *manifest = &log->depot->manifest;
+    struct segment *s = manifest_segment(manifest, log->current);
+    while (s->older != MANIFEST_NO_SLOT) {
+        s = manifest_segment(manifest, s->older);
+        if (s->sealed)
+            break;
+        if (s->last > log->durable || (log->footer.flying && footer_of(log) == s))
+            continue;
+        s->sealed = true;
+        manifest->durable = log->durable;
+        log->depot->manifest_dirty = true;
+    }
+}
+
+void log_completed(struct log *log, struct op *op, struct kho_now now)
+{
+    struct commit *c = op->context;
+    KHO_ASSERT(c->state == COMMIT_FLYING && &c->op == op);
+    log->idle_since_ns = now.mono_ns;
+    if (op->result < 0 || (uint32_t)op->result != op->len) {
+        int error = op->result < 0 ? op->result : -EIO;
+        const struct segment *segment = manifest_segment(&log->depot->manifest, c->segment);
+        if (!log->depot->read_only)
+            depot_fail(log->depot, "a write to", segment->id, c->offset, error);
+        /* Neither it nor what is behind it can land any more; those before still may. */
+        while (!queue_empty(&log->flying)) {
+            struct commit *last = KHO_CONTAINER_OF(log->flying.prev, struct commit, link);
+            if (last->sequence < c->sequence)
+                break;
+            queue_remove(&last->link);
+            queue_push(&log->ready, &last->link);
+        }
+        return;
+    }
+    c->state = COMMIT_DONE;
+    while (!queue_empty(&log->flying)) {
+        struct commit *first = KHO_CONTAINER_OF(log->flying.next, struct commit, link);
+        if (first->state != COMMIT_DONE)
+            break;
+        land(log, first);
+    }
+    seal_segments(log);
+}
+
+void log_footer_completed(struct log *log, struct op *op, struct kho_now now)
+{
+    struct segment *segment = footer_of(log);
+    KHO_ASSERT(log->footer.flying && op == &log->footer.op);
+    log->idle_since_ns = now.mono_ns;
+    log->footer.flying = false;
+    if (op->result < 0 || (uint32_t)op->result != op->len) {
+        int error = op->result < 0 ? op->result : -EIO;
+        if (!log->depot->read_only)
+            depot_fail(log->depot, "a write to", segment->id, op->offset, error);
+        return;
+    }
+    segment->footer = (uint32_t)op->offset;
+    segment->footer_bytes = op->len;
+    log->footer_bytes_landed += op->len;
+    seal_segments(log);
+}
