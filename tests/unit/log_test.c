@@ -2,28 +2,9 @@
  * is promised before it is taken. */
 #include "node/footer.h"
 #include "node/place.h"
-#include "tests/lib/store_rig.h"
-#include "unit.h"
+#include "rig.h"
 
 #include <errno.h>
-
-static const uint64_t T0 = 1700000000000ull << KHO_COUNTER_TIME_BITS;
-
-static int setup(void **state)
-{
-    struct rig *rig = malloc(sizeof *rig);
-    assert_non_null(rig);
-    rig_init(rig);
-    *state = rig;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    rig_fini(*state);
-    free(*state);
-    return 0;
-}
 
 static int put(struct rig *rig, uint32_t number, uint32_t len, uint64_t *ret_sequence)
 {

@@ -1,26 +1,7 @@
 /* store_block_test.c: blocks that came compressed, through the door of the store. */
-#include "tests/lib/store_rig.h"
-#include "unit.h"
+#include "rig.h"
 
 #include <lz4.h>
-
-static const uint64_t T0 = 1700000000000ull << KHO_COUNTER_TIME_BITS;
-
-static int setup(void **state)
-{
-    struct rig *rig = malloc(sizeof *rig);
-    assert_non_null(rig);
-    rig_init(rig);
-    *state = rig;
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    rig_fini(*state);
-    free(*state);
-    return 0;
-}
 
 static void put(struct rig *rig, uint32_t collection, uint32_t number, uint64_t version,
                 uint32_t len)
