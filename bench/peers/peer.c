@@ -251,6 +251,9 @@ int peer_end(struct peer *peer)
     if (peer->wrong > 0)
         fprintf(stderr, "%s: %llu records were missing or not as written\n", peer->name,
                 (unsigned long long)peer->wrong);
+    if (peer->done == 0)
+        fprintf(stderr, "%s: nothing ended within the window: give it more --seconds\n",
+                peer->name);
     report_fini(&report);
     values_fini(&peer->values);
     return ok ? 0 : 1;
