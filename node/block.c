@@ -105,10 +105,20 @@ int block_head_decode(const uint8_t *from, const struct identity *identity,
     return 0;
 }
 
+/* Whether the records leave something to compress: of their bytes, a fifth at least would have to
+ * go for all to save an eighth. */
+static bool compressible(const uint8_t *raw, uint32_t raw_len)
+{
+    uint32_t packed = 0;
+    for (uint64_t at = 0; at + KHO_RECORD_HEAD <= raw_len;)
+        at += record_span(raw + at, &packed);
+    return packed <= raw_len - raw_len / 5;
+}
+
 uint32_t block_pack(const uint8_t *raw, uint32_t raw_len, uint8_t *to, uint8_t *ret_codec)
 {
     KHO_ASSERT(raw_len > KHO_RECORD_HEAD);
-    if (raw_len <= BLOCK_RAW_MAX) {
+    if (raw_len <= BLOCK_RAW_MAX && compressible(raw, raw_len)) {
         /* It has to save an eighth: less isn't worth the work of every reader. */
         int n = LZ4_compress_default((const char *)raw, (char *)to, (int)raw_len,
                                      (int)(raw_len - raw_len / 8));

@@ -2,7 +2,8 @@
  *
  * A block is a head of 192 bytes and a body, at an offset that is a multiple of 64. The body is a
  * row of records in the encoding of kho/record.h without padding: some small ones, at most 16 KiB
- * raw, compressed together with LZ4 where that saves; or a single larger one, stored as it is.
+ * raw, compressed together with LZ4 where that saves; or a single larger one, stored as it is. Raw
+ * here is what the records are made of: a value that its writer compressed stays as it came.
  *
  * Head (192)
  *   off len field
@@ -81,8 +82,9 @@ void block_head_encode(const struct block_head *head, const struct identity *ide
 int block_head_decode(const uint8_t *from, const struct identity *identity,
                       struct block_head *ret_head);
 
-/* Packs `raw_len` bytes of records into `to` (raw_len bytes of room), compressed where that saves
- * (never if more than BLOCK_RAW_MAX). Returns the stored length. */
+/* Packs `raw_len` bytes of records into `to` (raw_len bytes of room), compressed where that saves:
+ * never if more than BLOCK_RAW_MAX, nor where most of them are values that their writer compressed.
+ * Returns the stored length. */
 uint32_t block_pack(const uint8_t *raw, uint32_t raw_len, uint8_t *to, uint8_t *ret_codec);
 /* Unpacks a body whose hash was checked into `to` (raw_len bytes). 0, or KHO_EMALFORMED. */
 int block_unpack(const struct block_head *head, const uint8_t *body, uint8_t *to);

@@ -7,6 +7,8 @@
  * or for a request (its frame waits). */
 #include "serve.h"
 
+#include <kho/piece.h>
+
 #include <errno.h>
 
 /* While a connection waits for the store's room and nothing else happens, it is asked again. */
@@ -42,7 +44,8 @@ int serve_init(struct serve *serve, const struct shard_options *options, struct 
     memset(serve->conns, 0, serve->conns_bytes);
     serve->entries = world_allocate(world, SERVE_ENTRIES_BYTES, 0);
     serve->raw = world_allocate(world, KHO_FRAME_RAW_MAX, 0);
-    if (serve->entries == NULL || serve->raw == NULL)
+    serve->piece = world_allocate(world, KHO_PIECE_MAX, 0);
+    if (serve->entries == NULL || serve->raw == NULL || serve->piece == NULL)
         return -ENOMEM;
     return serve_jobs_init(serve);
 }
@@ -64,6 +67,7 @@ void serve_fini(struct serve *serve)
     world_release(serve->world, serve->conns, serve->conns_bytes);
     world_release(serve->world, serve->entries, SERVE_ENTRIES_BYTES);
     world_release(serve->world, serve->raw, KHO_FRAME_RAW_MAX);
+    world_release(serve->world, serve->piece, KHO_PIECE_MAX);
     while ((link = queue_pop(&serve->chunks)) != NULL) {
         struct request_chunk *chunk = KHO_CONTAINER_OF(link, struct request_chunk, link);
         for (int i = 0; i < SERVE_CHUNK; i++) {

@@ -115,6 +115,7 @@ struct serve {
     int32_t statuses[KHO_FRAME_ENTRIES_MAX];
     struct store_entry *entries; /* KHO_FRAME_ENTRIES_MAX: of the frame at hand */
     uint8_t *raw;                /* KHO_FRAME_RAW_MAX bytes: its blocks, unpacked */
+    uint8_t *piece;              /* KHO_PIECE_MAX bytes: of a value, unpacked */
 };
 
 /* --- For the shard ---------------------------------------------------------------------------- */
@@ -227,7 +228,8 @@ enum serve_verdict serve_probe(struct conn *conn, const struct wire_head *head, 
 /* serve_write.c */
 enum serve_verdict serve_write(struct conn *conn, const struct wire_head *head, const uint8_t *body,
                                uint32_t len);
-/* One record whose layout is checked; the status of its entry, and the sequence where it is 0. */
+/* One record whose layout and value are checked; the status of its entry, and the sequence where it
+ * is 0. */
 int serve_write_record(struct conn *conn, struct serve_policy *policy, const struct record *record,
                        bool copy, uint64_t drops, uint64_t *ret_sequence);
 /* Answers what has become durable, or never will. */

@@ -1,12 +1,17 @@
 /* serve_large.c: WRITE_LARGE: one record whose value comes in DATA frames.
  *
  * Happy path: the begin names head and key; a buffer for the whole record is taken from the share;
- * DATA fills it in order; the frame that completes it is consumed once the store has room; then the
- * record goes the way of a WRITE of one. What may fail: the record is refused at the begin (its
+ * DATA fills it in order, and what has come is hashed, so that no turn hashes (or unpacks) a whole
+ * value; the frame that completes it is consumed once the store has room; then the record goes the
+ * way of a WRITE of one. What may fail: the record is refused at the begin (its
  * DATA is then dropped as it comes); no buffer is free: a connection without a value under way
  * waits for one, another is told KHO_EBUSY, since holding one and waiting for a second could block
  * everybody; the value is longer or shorter than it said (malformed). */
 #include "serve.h"
+
+#include <kho/piece.h>
+
+#include <stdalign.h>
 
 /* Values that one connection may have under way. */
 enum { LARGE_PER_CONN_MAX = 16 };
@@ -29,6 +34,19 @@ static uint32_t large_under_way(const struct conn *conn)
     return count;
 }
 
+/* Head, key and value, and behind them what is known of the value so far. */
+static uint32_t large_bytes(const struct record *record)
+{
+    return (uint32_t)(record_size(record) + alignof(struct value_check) - 1 +
+                      sizeof(struct value_check));
+}
+
+static struct value_check *large_check_of(const struct request *request)
+{
+    uintptr_t end = (uintptr_t)(request->body + request->body_len);
+    return (struct value_check *)(uintptr_t)kho_round_up(end, alignof(struct value_check));
+}
+
 /* What can be said before the value is there. */
 static int large_check(struct conn *conn, const struct record *record)
 {
@@ -37,13 +55,11 @@ static int large_check(struct conn *conn, const struct record *record)
     struct key_hash hash;
     uint32_t partition;
     int status = serve_policy(conn, &policy, record->collection, SERVE_VERB_WRITE);
-    if (status == 0 && record->codec != KHO_CODEC_NONE)
-        status = KHO_EVERSION;
     if (status == 0)
         status = serve_place(serve, &policy, record->key, record->key_len, &hash, &partition);
     if (status == 0)
         status = store_failed(serve->store);
-    if (status == 0 && record_size(record) > serve->host.share.large_max)
+    if (status == 0 && large_bytes(record) > serve->host.share.large_max)
         status = KHO_EFULL;
     return status;
 }
@@ -55,7 +71,7 @@ static enum serve_verdict large_begin(struct conn *conn, const struct wire_head 
 {
     struct share *share = &conn->host->share;
     uint32_t drops_len = (head->flags & KHO_FRAME_COPY) != 0 ? WIRE_DROPS : 0;
-    uint32_t size = (uint32_t)record_size(record);
+    uint32_t size = large_bytes(record);
     bool free_now = share->large_used + size <= share->large_max && share_has(share, size, true);
     if (!free_now && !queue_empty(&conn->assemblies)) {
         int32_t busy = KHO_EBUSY;
@@ -76,7 +92,8 @@ static enum serve_verdict large_begin(struct conn *conn, const struct wire_head 
     }
     memcpy(request->body, body + drops_len, len - drops_len);
     request->offset = len - drops_len;
-    request->body_len = size;
+    request->body_len = (uint32_t)record_size(record);
+    value_check_begin(large_check_of(request));
     request->drops = drops_len > 0 ? kho_load64(body) : 0;
     queue_push(&conn->assemblies, &request->link);
     conn_owes(conn);
@@ -117,7 +134,10 @@ static void large_write(struct conn *conn, struct request *request)
     queue_remove(&request->link);
     int32_t status = KHO_EEPOCHOLD;
     if (serve_epoch(serve) == request->epoch) {
-        status = serve_write_record(conn, &policy, &record, copy, request->drops, &sequence);
+        bool matches = value_check_end(large_check_of(request), &record);
+        status = matches
+                     ? serve_write_record(conn, &policy, &record, copy, request->drops, &sequence)
+                     : KHO_ECHECKSUM;
         request_body_release(request);
         if (status != 0)
             serve_answer_statuses(conn, request->type, request->id, 1, &status);
@@ -130,6 +150,17 @@ static void large_write(struct conn *conn, struct request *request)
     }
     request->sequence = sequence;
     serve_await(serve, request);
+}
+
+/* Goes on with the check of the value. */
+static void large_look(struct conn *conn, const struct request *request)
+{
+    struct record record;
+    int head = record_decode_head(request->body, request->body_len, &record);
+    KHO_ASSERT(head > 0 && (uint32_t)head <= request->offset);
+    record.value = request->body + head;
+    value_check_go(large_check_of(request), &record, request->offset - (uint32_t)head,
+                   serve_of(conn)->piece);
 }
 
 enum serve_verdict serve_data(struct conn *conn, const struct wire_head *head, const uint8_t *body,
@@ -148,6 +179,7 @@ enum serve_verdict serve_data(struct conn *conn, const struct wire_head *head, c
         return SERVE_WAIT;
     memcpy(request->body + request->offset, body, len);
     request->offset += len;
+    large_look(conn, request);
     if (last)
         large_write(conn, request);
     return SERVE_DONE;

@@ -1,12 +1,15 @@
 /* serve_write.c: WRITE: records into the store, acknowledged when their commit is durable (R1).
  *
  * Happy path: the whole frame's layout is checked first, so that nothing of a malformed one is
- * stored; each record is hashed, checked and copied into the gathering commit; the request waits
- * for the highest sequence of its entries, and its answer is a row of zeros. What may fail: there
+ * stored; each record's value is hashed, unpacked for it where the writer compressed it, and the
+ * record is copied as it came into the gathering commit; the request waits for the highest sequence
+ * of its entries, and its answer is a row of zeros. What may fail: there
  * is no room (the frame waits); an entry is refused (its status); the disk fails before the commit
  * (KHO_EREADONLY, R4); a higher map comes into force meanwhile (KHO_EEPOCHOLD, R5: nothing is
  * acknowledged that was accepted under a lower one). */
 #include "serve.h"
+
+#include <kho/piece.h>
 
 enum { WRITE_AHEAD = 32 };
 
@@ -35,8 +38,6 @@ static int write_admit(struct conn *conn, struct serve_policy *policy, struct st
     int status = serve_policy(conn, policy, record->collection, SERVE_VERB_WRITE);
     if (status < 0)
         return status;
-    if (record->codec != KHO_CODEC_NONE)
-        return KHO_EVERSION;
     return serve_place(serve_of(conn), policy, record->key, record->key_len, &entry->hash,
                        &entry->partition);
 }
@@ -44,8 +45,6 @@ static int write_admit(struct conn *conn, struct serve_policy *policy, struct st
 static int write_store(struct serve *serve, const struct store_entry *entry, bool copy,
                        uint64_t *ret_sequence)
 {
-    if (!record_value_matches(&entry->record))
-        return KHO_ECHECKSUM;
     return store_write(serve->store, entry->partition, entry->hash, &entry->record, copy,
                        entry->drops, serve->host.now, ret_sequence);
 }
@@ -84,7 +83,7 @@ static bool write_block(struct serve *serve, const struct serve_block *block,
                         struct store_entry *entries, uint64_t *ret_sequence)
 {
     for (uint32_t i = 0; i < block->records; i++)
-        if (!record_value_matches(&entries[i].record))
+        if (!value_matches(&entries[i].record, serve->piece))
             return false;
     return store_write_block(serve->store, entries, block->records, block->stored,
                              block->stored_len, block->raw_len, serve->host.now, ret_sequence);
@@ -107,7 +106,9 @@ uint32_t serve_write_entries(struct conn *conn, struct serve_policy *policy, uin
     for (uint32_t i = 0; i < count; i++) {
         int status = entries[i].status;
         if (status == 0) {
-            status = write_store(serve, &entries[i], copy, &sequence);
+            status = value_matches(&entries[i].record, serve->piece)
+                         ? write_store(serve, &entries[i], copy, &sequence)
+                         : KHO_ECHECKSUM;
             refused += status != 0;
         }
         statuses[i] = status;

@@ -7,6 +7,8 @@
 #ifndef KHO_HASH_H
 #define KHO_HASH_H
 
+/* The size of XXH3's state (576 bytes since 0.8.0), for a state that is part of a struct. */
+#define XXH_STATIC_LINKING_ONLY
 #include <xxhash.h>
 #ifdef KHO_XXH_DISPATCH
 #include <xxh_x86dispatch.h>

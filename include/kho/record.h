@@ -4,16 +4,22 @@
  *     0   4 collection   id of the collection
  *     4   2 key_len      1 to 1,024
  *     6   1 flags        KHO_RECORD_TOMBSTONE; others reserved (promise), must be 0
- *     7   1 codec        of the value bytes: 0 none; 1 LZ4 (reserved: compression by the client)
+ *     7   1 codec        of the value bytes: 0 none; 1 LZ4, compressed by the writer, once for all
+ *                        replicas: pieces of at most 64 KiB raw (piece.h). Every node and client
+ *                        takes it; whoever copies a record copies its bytes as they are
  *     8   8 counter      of the version, 1 to KHO_COUNTER_MAX
  *    16   4 writer       of the version
  *    20   4 raw_len      length of the value uncompressed, 0 to 16 MiB; 0 for a tombstone
- *    24   4 stored_len   length of the value bytes that follow; equals raw_len where codec is 0
+ *    24   4 stored_len   length of the value bytes that follow; equals raw_len where codec is 0;
+ *                        where it is 1, less, but more than a 255th of it, as LZ4 has it
  *    28   4 expiry       reserved, must be 0
  *    32  16 hash         XXH3-128 of the uncompressed value (content_hash); zero for a tombstone
  *    48   … key, then stored_len value bytes
  *
- * record_decode checks all of this but the hash; record_value_matches checks the hash. */
+ * A version names one value (R6) by its content hash: the same value may have other bytes here.
+ *
+ * record_decode checks all of this but the hash and the pieces; value_matches (piece.h) checks
+ * those. */
 #ifndef KHO_RECORD_H
 #define KHO_RECORD_H
 
@@ -70,6 +76,14 @@ static inline size_t record_encode_head(const struct record *r, uint8_t *to)
     memcpy(to + KHO_RECORD_HEAD, r->key, r->key_len);
     return (size_t)KHO_RECORD_HEAD + r->key_len;
 }
+/* The size of an encoded record of which the first KHO_RECORD_HEAD bytes are at hand; what of it is
+ * compressed is added to *packed. */
+static inline uint64_t record_span(const uint8_t *from, uint32_t *packed)
+{
+    uint32_t stored_len = kho_load32(from + 24);
+    *packed += from[7] != KHO_CODEC_NONE ? stored_len : 0;
+    return (uint64_t)KHO_RECORD_HEAD + kho_load16(from + 4) + stored_len;
+}
 /* Writes the whole record, record_size() bytes. */
 static inline size_t record_encode(const struct record *r, uint8_t *to)
 {
@@ -104,6 +118,9 @@ static inline int record_decode_head(const uint8_t *from, size_t len, struct rec
         return KHO_EMALFORMED;
     if (r.codec == KHO_CODEC_NONE && r.stored_len != r.raw_len)
         return KHO_EMALFORMED;
+    /* What claims more would only make its reader take memory for nothing. */
+    if (r.codec == KHO_CODEC_LZ4 && (r.stored_len == r.raw_len || r.raw_len / 255 >= r.stored_len))
+        return KHO_EMALFORMED;
     if (record_is_tombstone(&r) && (r.raw_len != 0 || !kho_id_is_zero(&r.hash)))
         return KHO_EMALFORMED;
     if (len < KHO_RECORD_HEAD + (size_t)r.key_len)
@@ -126,7 +143,8 @@ static inline int record_decode(const uint8_t *from, size_t len, struct record *
     return head + (int)r.stored_len;
 }
 
-/* True where the value bytes have the record's content hash. Only for codec 0; `value` is set. */
+/* True where the value bytes have the record's content hash. Only for codec 0 (else: piece.h);
+ * `value` is set. */
 static inline bool record_value_matches(const struct record *r)
 {
     KHO_ASSERT(r->codec == KHO_CODEC_NONE);

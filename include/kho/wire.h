@@ -43,7 +43,10 @@
  *
  * HELLO and MAP are exempt from the check of epoch and cluster; STATUS from that of the epoch.
  *
- * Bodies (request -> answer). Entries follow one another without padding.
+ * Bodies (request -> answer). Entries follow one another without padding. A record's value may have
+ * been compressed by its writer (record.h, codec 1), wherever a record stands: all that speak this
+ * protocol take it, nodes give it back as it came, and readers unpack it. The lengths of a record
+ * and of its DATA frames are those of the bytes sent.
  *   PROBE   ask { collection 4, partition 4, hash_low 8, hash_high 8 } x count
  *        -> { counter 8, writer 4, state 1, reserved 3, floor 8, drops 8 } x count, same order.
  *           Serves the stamp of a put and the votes of a get: an index look-up, no disk. `state` is

@@ -4,6 +4,7 @@
 #include "node/depot.h"
 
 #include <kho/map.h>
+#include <kho/piece.h>
 
 static const struct kho_id RIG_INCARNATION = {{1, 2, 3, 4, 5, 6, 7, 8, 9}};
 static const struct kho_id RIG_CLUSTER = {{9, 9, 9, 9}};
@@ -256,9 +257,21 @@ int rig_put(struct rig *rig, const struct rig_key *key, uint64_t counter, uint64
     uint64_t sequence;
     if (!tombstone)
         record.hash = content_hash(value, len);
+    uint8_t *packed = NULL;
+    if (rig->packed && record.raw_len > 0) {
+        packed = malloc(value_packed_max(len));
+        KHO_ASSERT(packed != NULL);
+        uint32_t packed_len = value_pack(value, len, packed);
+        if (packed_len > 0) {
+            record.codec = KHO_CODEC_LZ4;
+            record.value = packed;
+            record.stored_len = packed_len;
+        }
+    }
     int status = store_write(rig->store, key->partition, key->hash, &record, copy, 0, rig->now,
                              ret_sequence != NULL ? ret_sequence : &sequence);
     free(value);
+    free(packed);
     return status;
 }
 
@@ -273,10 +286,12 @@ static bool rig_matches(const struct store_read *read, const struct rig_key *key
         return false;
     if (tombstone)
         return true;
-    uint8_t *value = rig_value(seed, len);
-    bool same = r->raw_len == len && (len == 0 || memcmp(value, r->value, len) == 0) &&
-                record_value_matches(r);
+    uint8_t *value = rig_value(seed, len), *read_value = malloc(len + 1);
+    KHO_ASSERT(read_value != NULL);
+    bool same = r->raw_len == len && value_unpack(r, read_value) == 0 &&
+                memcmp(value, read_value, len) == 0;
     free(value);
+    free(read_value);
     return same;
 }
 

@@ -16,6 +16,7 @@ struct rig {
     bool reversed;     /* the ops of a turn complete in reverse order */
     bool hold_commits; /* durable writes stay under way */
     bool hold_fetches; /* so do reads of blocks that reads of records wait for */
+    bool packed;       /* what saves an eighth is put compressed, as from a client */
     struct op *held[RIG_OPS];
     uint32_t held_count;
     uint64_t crash_at; /* no op is carried out once so many were */

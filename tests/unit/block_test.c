@@ -74,6 +74,38 @@ static void round_trip(void **state)
     }
 }
 
+/* Records whose values came compressed aren't compressed once more, unless enough beside them is to
+ * be had. */
+static void compressed_values(void **state)
+{
+    static uint8_t raw[BLOCK_RAW_MAX], to[BLOCK_RAW_MAX], value[BLOCK_RAW_MAX], text[2000];
+    (void)state;
+    memset(value, 'v', sizeof value); /* what LZ4 would make small if it were asked */
+    memset(text, 't', sizeof text);
+    for (uint32_t plain = 0; plain <= 6; plain++) {
+        struct record r = {.collection = 1,
+                           .key_len = 3,
+                           .codec = KHO_CODEC_LZ4,
+                           .version = {.counter = 1, .writer = 2},
+                           .raw_len = 60000,
+                           .stored_len = 10000,
+                           .key = (const uint8_t *)"key",
+                           .value = value};
+        uint32_t raw_len = (uint32_t)record_encode(&r, raw);
+        uint8_t codec;
+        for (uint32_t i = 0; i < plain; i++) {
+            struct record small = r;
+            small.codec = KHO_CODEC_NONE;
+            small.raw_len = small.stored_len = 1000;
+            small.value = text;
+            raw_len += (uint32_t)record_encode(&small, raw + raw_len);
+        }
+        uint32_t stored = block_pack(raw, raw_len, to, &codec);
+        assert_int_equal(codec, plain < 3 ? KHO_CODEC_NONE : KHO_CODEC_LZ4);
+        assert_int_equal(stored == raw_len, plain < 3);
+    }
+}
+
 /* Every flipped byte of head or body is noticed. */
 static void flips(void **state)
 {
@@ -146,10 +178,8 @@ static void hostile(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(round_trip),
-        cmocka_unit_test(flips),
-        cmocka_unit_test(foreign),
-        cmocka_unit_test(hostile),
+        cmocka_unit_test(round_trip), cmocka_unit_test(compressed_values), cmocka_unit_test(flips),
+        cmocka_unit_test(foreign),    cmocka_unit_test(hostile),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

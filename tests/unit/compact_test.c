@@ -155,6 +155,30 @@ static void keeps_up(void **state)
     check_all(rig, &shelf);
 }
 
+/* Values that came compressed are moved as they came: still compressed, and whole. */
+static void compressed(void **state)
+{
+    struct rig *rig = *state;
+    struct shelf shelf = {0};
+    struct wire_digest_entry before[2 * RIG_PARTITIONS], after[2 * RIG_PARTITIONS];
+    rig_ready(rig);
+    fill(rig, &shelf, 12);
+    rig->packed = true;
+    fill(rig, &shelf, 36);
+    digests(rig, before);
+    rig_stop(rig);
+    rig_kill(rig);
+    switch_on(rig);
+    settle(rig);
+    assert_true(stat_of(rig, STAT_compacted_segments) >= 4);
+    for (int pass = 0; pass < 2; pass++) {
+        check_all(rig, &shelf);
+        digests(rig, after);
+        assert_memory_equal(before, after, sizeof before);
+        rig_crash(rig);
+    }
+}
+
 /* A crash at any op of compaction, of the machine or of the process, loses nothing and opens no
  * episode; the next run ends what was begun. */
 static void crashes(void **state)
@@ -389,13 +413,10 @@ int main(void)
 {
 #define COMPACT_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        COMPACT_TEST(keeps_all),
-        COMPACT_TEST(keeps_up),
-        COMPACT_TEST(crashes),
-        COMPACT_TEST(reads_in_flight),
-        COMPACT_TEST(overwritten_meanwhile),
-        COMPACT_TEST(rotten_source),
-        COMPACT_TEST(disk_full),
+        COMPACT_TEST(keeps_all),       COMPACT_TEST(keeps_up),
+        COMPACT_TEST(compressed),      COMPACT_TEST(crashes),
+        COMPACT_TEST(reads_in_flight), COMPACT_TEST(overwritten_meanwhile),
+        COMPACT_TEST(rotten_source),   COMPACT_TEST(disk_full),
         COMPACT_TEST(paced),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

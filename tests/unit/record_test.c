@@ -79,6 +79,7 @@ static void test_bad_fields(void **state)
         {4, 1025, 2},       /* key_len over the limit */
         {6, 2, 1},          /* reserved flag */
         {7, 2, 1},          /* unknown codec */
+        {7, 1, 1},          /* compressed, and nothing saved */
         {8, 0, 8},          /* counter 0 */
         {8, 1ull << 63, 8}, /* counter beyond the limit */
         {20, (16u << 20) + 1, 4},
@@ -93,6 +94,29 @@ static void test_bad_fields(void **state)
             bytes[cases[i].at + b] = (uint8_t)(cases[i].value >> (8 * b));
         assert_int_equal(record_decode(bytes, n, &out), KHO_EMALFORMED);
         assert_int_equal(out.collection, 99);
+    }
+}
+
+/* A compressed value is shorter than the raw one, but no shorter than LZ4 could make it. */
+static void test_compressed_lengths(void **state)
+{
+    (void)state;
+    static const struct {
+        uint32_t raw_len, stored_len;
+        bool good;
+    } cases[] = {
+        {6, 5, true},        {5, 5, false},          {4, 5, false}, {0, 0, false},
+        {5 * 255, 5, false}, {5 * 255 - 1, 5, true}, {1, 0, false}, {KHO_VALUE_MAX, 5, false},
+        {6, 6, false}};
+    for (size_t i = 0; i < KHO_COUNT_OF(cases); i++) {
+        uint8_t bytes[128] = {0};
+        struct record in = sample(), out;
+        in.codec = KHO_CODEC_LZ4;
+        in.raw_len = cases[i].raw_len;
+        in.stored_len = cases[i].stored_len;
+        in.value = (const uint8_t *)"hello, world";
+        size_t n = record_encode(&in, bytes);
+        assert_int_equal(record_decode(bytes, n, &out), cases[i].good ? (int)n : KHO_EMALFORMED);
     }
 }
 
@@ -187,6 +211,7 @@ int main(void)
         cmocka_unit_test(test_tombstone),
         cmocka_unit_test(test_truncated),
         cmocka_unit_test(test_bad_fields),
+        cmocka_unit_test(test_compressed_lengths),
         cmocka_unit_test(test_hash_finds_damage),
         cmocka_unit_test(test_version_order),
         cmocka_unit_test(test_placement),
