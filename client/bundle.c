@@ -23,12 +23,13 @@ static struct slot *slot_first(const struct session *session)
 
 static uint32_t item_bytes(const struct item *item)
 {
-    return KHO_RECORD_HEAD + item->key_len + item->value_len;
+    return KHO_RECORD_HEAD + item->key_len + item->stored_len;
 }
 
 static bool item_fits(const struct item *item)
 {
-    return item->bundle == NULL && !item->single && item->value_len <= BUNDLE_VALUE_MAX;
+    return item->bundle == NULL && !item->single && item->codec == KHO_CODEC_NONE &&
+           item->stored_len <= BUNDLE_VALUE_MAX;
 }
 
 static bool same_replicas(const struct item *a, const struct item *b)

@@ -7,6 +7,8 @@
 #include "item.h"
 #include "session.h"
 
+#include <kho/piece.h>
+
 #define CLIENT_DEADLINE_MS    10000u
 #define CLIENT_UNAVAILABLE_MS 2000u
 #define CLIENT_HEDGE_MS       50u
@@ -55,7 +57,8 @@ int client_create(const struct kho_options *options, uint64_t seed, struct kho_n
     queue_init(&client->flushes);
     queue_init(&client->room.link);
     queue_init(&client->closing_call.link);
-    int status = route_open(client, options->cluster, now);
+    client->piece = (uint8_t *)client_allocate(client, KHO_PIECE_MAX);
+    int status = client->piece != NULL ? route_open(client, options->cluster, now) : -ENOMEM;
     if (status != 0) {
         client_destroy(client);
         return status;
@@ -106,6 +109,7 @@ void client_destroy(struct client *client)
         client->blocks.free_blocks = block->next;
         client_release(client, block);
     }
+    client_release(client, client->piece);
     client_release(client, client->lines.buckets);
     client_release(client, client->timers.heap);
     client_release(client, client->table.slots);

@@ -138,6 +138,7 @@ struct client {
     uint64_t hedge_budget;
     uint64_t inflight_bytes_max;
     uint64_t holdback_bytes_max;
+    uint8_t *piece;      /* KHO_PIECE_MAX bytes, for the check of a compressed value */
     struct queue outbox; /* of struct client_op */
 
     /* route: the map and who can be reached. `map.bytes` is NULL before the first one. */

@@ -10,6 +10,8 @@
  * (KHO_EMALFORMED); one entry fails alone when its record is damaged. */
 #include "fetch.h"
 
+#include <kho/piece.h>
+
 static void fetch_release(struct client *client, struct fetch *fetch)
 {
     client_release(client, fetch->body);
@@ -52,9 +54,7 @@ static int fetch_check(const struct client *client, const struct fetch *fetch,
                                        collection.separator, client->map.partitions, hash);
     if (partition != ask->partition || key_tag_compare(key_tag(hash), ask->tag) != 0)
         return KHO_EDAMAGED;
-    if (record->codec != KHO_CODEC_NONE)
-        return KHO_EVERSION;
-    if (record->value != NULL && !record_value_matches(record))
+    if (record->value != NULL && !value_matches(record, client->piece))
         return KHO_EDAMAGED;
     return 0;
 }

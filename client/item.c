@@ -220,7 +220,7 @@ void item_end_read(struct client *client, struct item *item, int status)
         result->version =
             (struct kho_version){.counter = item->version.counter, .writer = item->version.writer};
     if (status == 0) {
-        result->value = item->call->verb == CLIENT_GET ? item->value : NULL;
+        result->value = item->call->verb == CLIENT_GET ? item->raw : NULL;
         result->value_len = item->value_len;
         memcpy(result->hash, item->content.bytes, 16);
     }

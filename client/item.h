@@ -73,9 +73,13 @@ struct item {
     struct slot *slots;
     struct bundle *bundle; /* that its record is compressed in, for the present version */
     const uint8_t *key;
-    const uint8_t *value; /* to be written; of a read: of the record in hand */
-    uint32_t value_len;
+    /* The value bytes of the record to be written, or in hand, compressed where `codec` says so. */
+    const uint8_t *value;
+    const uint8_t *raw; /* get: of the record in hand, what the caller is given */
+    uint32_t value_len; /* raw */
+    uint32_t stored_len;
     uint16_t key_len;
+    uint8_t codec;
     uint8_t phase;
     uint8_t votes, suspects; /* of STAMP */
     uint8_t acks;
@@ -236,10 +240,10 @@ void reader_probe_answered(struct client *client, struct slot *slot,
                            const struct wire_probe_answer *answer, bool suspect,
                            struct kho_now now);
 /* `record` is NULL where none came; with `status` not 0 the replica can't give it. A value, if
- * wanted, is in the call's chunks and has its content hash. */
+ * wanted, is in the call's chunks and has its content hash; `raw`: it unpacked, for a get. */
 void reader_answered(struct client *client, struct slot *slot, int status, bool suspect,
                      const struct wire_read_answer *answer, const struct record *record,
-                     struct kho_now now);
+                     const uint8_t *raw, struct kho_now now);
 void reader_copy_answered(struct client *client, struct slot *slot, int status, struct kho_now now);
 /* The slot that was to bring the record can't for now (its connection broke). */
 void reader_source_lost(struct client *client, struct slot *slot, struct kho_now now);

@@ -18,6 +18,8 @@
 #include "mend.h"
 #include "quorum.h"
 
+#include <kho/piece.h>
+
 #define LIST_LIMIT_MAX   65536u
 #define LIST_BATCH       64u         /* entries settled at once */
 #define LIST_PAGE_BYTES  (4u << 20)  /* a page ends behind the record that passes it */
@@ -162,8 +164,9 @@ static bool list_fill(struct client *client, struct list *list, uint32_t index,
     if (bytes == NULL)
         return false;
     memcpy(bytes, record->key, record->key_len);
-    if (value_len > 0)
-        memcpy(bytes + record->key_len, record->value, value_len);
+    /* The value was checked, so that it unpacks. */
+    if (value_len > 0 && value_unpack(record, bytes + record->key_len) != 0)
+        return false;
     *result = (struct kho_result){
         .version = {record->version.counter, record->version.writer},
         .key = bytes,
@@ -298,13 +301,13 @@ static void list_mend(struct client *client, struct list *list, struct kho_now n
 }
 
 /* The record that came along, checked. False: it can't be used, another replica is asked. */
-static bool list_record(const struct list *list, const struct merge_entry *entry,
-                        struct record *ret)
+static bool list_record(const struct client *client, const struct list *list,
+                        const struct merge_entry *entry, struct record *ret)
 {
     return entry->record != NULL &&
            record_decode(entry->record, entry->record_len, ret) == (int)entry->record_len &&
-           ret->collection == list->collection && ret->codec == KHO_CODEC_NONE &&
-           version_compare(ret->version, entry->version) == 0 && record_value_matches(ret);
+           ret->collection == list->collection &&
+           version_compare(ret->version, entry->version) == 0 && value_matches(ret, client->piece);
 }
 
 enum list_verdict { LIST_TAKEN, LIST_PASSED, LIST_UNSETTLED, LIST_NO_MEMORY };
@@ -319,7 +322,7 @@ static enum list_verdict list_entry(struct client *client, struct list *list,
         return LIST_PASSED;
     if (!list_result(client, list, &index))
         return LIST_NO_MEMORY;
-    if (enough && entry->state == WIRE_PRESENT && list_record(list, entry, &record))
+    if (enough && entry->state == WIRE_PRESENT && list_record(client, list, entry, &record))
         return list_fill(client, list, index, &record) ? LIST_TAKEN : LIST_NO_MEMORY;
     list->batch[list->batch_count] = (struct mend_entry){.place = entry->place};
     list->batch_results[list->batch_count++] = index;

@@ -155,9 +155,9 @@ static uint32_t pack_entry_size(const struct slot *slot)
     case SLOT_READ:
         return (uint32_t)WIRE_READ_ASK + item->key_len;
     case SLOT_COPY:
-        return WIRE_DROPS + KHO_RECORD_HEAD + item->key_len + item->value_len;
+        return WIRE_DROPS + KHO_RECORD_HEAD + item->key_len + item->stored_len;
     default:
-        return KHO_RECORD_HEAD + item->key_len + item->value_len;
+        return KHO_RECORD_HEAD + item->key_len + item->stored_len;
     }
 }
 

@@ -281,7 +281,10 @@ static void reader_take_tombstone(struct client *client, struct item *item, stru
     reader_take(client, item, version);
     item->tombstone = true;
     item->value = NULL;
+    item->raw = NULL;
     item->value_len = 0;
+    item->stored_len = 0;
+    item->codec = KHO_CODEC_NONE;
     memset(&item->content, 0, sizeof item->content);
 }
 
@@ -460,7 +463,8 @@ bool reader_wants(const struct item *item, struct version version)
     return !item->have_record || version_compare(version, item->version) > 0;
 }
 
-static void reader_record(struct client *client, struct item *item, const struct record *record)
+static void reader_record(struct client *client, struct item *item, const struct record *record,
+                          const uint8_t *raw)
 {
     bool tombstone = record_is_tombstone(record);
     bool usable = tombstone || !item->want_value || record->value != NULL;
@@ -469,13 +473,16 @@ static void reader_record(struct client *client, struct item *item, const struct
     reader_take(client, item, record->version);
     item->tombstone = tombstone;
     item->value = record->value;
+    item->raw = raw;
     item->value_len = record->raw_len;
+    item->stored_len = record->stored_len;
+    item->codec = record->codec;
     item->content = record->hash;
 }
 
 void reader_answered(struct client *client, struct slot *slot, int status, bool suspect,
                      const struct wire_read_answer *answer, const struct record *record,
-                     struct kho_now now)
+                     const uint8_t *raw, struct kho_now now)
 {
     struct item *item = slot->item;
     if (item->phase != ITEM_READ)
@@ -499,7 +506,7 @@ void reader_answered(struct client *client, struct slot *slot, int status, bool 
         slot->drops = answer->drops;
         slot->version = record != NULL ? record->version : (struct version){0};
         if (record != NULL)
-            reader_record(client, item, record);
+            reader_record(client, item, record, raw);
     }
     reader_advance(client, item, now);
 }

@@ -172,7 +172,7 @@ static int records_copy(struct client *client, struct records *call, uint32_t in
     *to += item->key_len;
     item->value = *to;
     if (values) {
-        item->value_len = (uint32_t)from->value_len;
+        item->value_len = item->stored_len = (uint32_t)from->value_len;
         if (from->value_len > 0)
             memcpy(*to, from->value, from->value_len);
         *to += from->value_len;

@@ -9,6 +9,8 @@
  * was asked breaks the session. An item that ends first takes its slots out of the batch. */
 #include "item.h"
 
+#include <kho/piece.h>
+
 #define SLOT_VALUE_FRAME_MAX (KHO_FRAME_MAX - KHO_FRAME_HEAD)
 
 struct record item_record(const struct item *item)
@@ -17,10 +19,10 @@ struct record item_record(const struct item *item)
         .collection = item->call->collection,
         .key_len = item->key_len,
         .flags = item->tombstone ? KHO_RECORD_TOMBSTONE : 0,
-        .codec = KHO_CODEC_NONE,
+        .codec = item->codec,
         .version = item->version,
         .raw_len = item->value_len,
-        .stored_len = item->value_len,
+        .stored_len = item->stored_len,
         .hash = item->content,
         .key = item->key,
         .value = item->value,
@@ -100,7 +102,7 @@ static bool slot_large_wait(struct client *client, struct slot *slot, struct kho
     large->request.body = large->body;
     large->request.body_len = (uint32_t)(to - large->body);
     large->request.data = item->value;
-    large->request.data_len = item->value_len;
+    large->request.data_len = item->stored_len;
     large->request.deadline_ns = CLIENT_NEVER;
     large->request.frame = large_frame;
     large->request.end = item_large_end;
@@ -132,7 +134,7 @@ void slot_detach(struct client *client, struct slot *slot)
 static size_t slot_record_size(const struct slot *slot)
 {
     return (slot->kind == SLOT_COPY ? WIRE_DROPS : 0) + (size_t)KHO_RECORD_HEAD +
-           slot->item->key_len + slot->item->value_len;
+           slot->item->key_len + slot->item->stored_len;
 }
 
 void slot_ask(struct client *client, struct slot *slot, enum slot_kind kind, struct kho_now now)
@@ -183,7 +185,7 @@ static void slot_failed(struct client *client, struct slot *slot, int status, st
     } else if (slot->kind == SLOT_PROBE) {
         item_probe_answered(client, slot, &no_vote, false, UINT64_MAX, now);
     } else if (slot->kind == SLOT_READ) {
-        reader_answered(client, slot, status, false, NULL, NULL, now);
+        reader_answered(client, slot, status, false, NULL, NULL, NULL, now);
     } else if (slot->kind == SLOT_COPY) {
         reader_copy_answered(client, slot, status, now);
     } else {
@@ -284,32 +286,49 @@ static bool batch_record_fits(const struct item *item, const struct record *reco
            memcmp(record->key, item->key, item->key_len) == 0;
 }
 
+/* Checks the value of a record against its content hash, and unpacks it for a get that wants it:
+ * *ret_raw is in the call's chunks, or the record's bytes themselves. 0, KHO_ECHECKSUM, -ENOMEM. */
+static int batch_value(struct client *client, const struct item *item, const struct record *record,
+                       bool wanted, const uint8_t **ret_raw)
+{
+    if (record->codec == KHO_CODEC_NONE || !wanted || item->call->verb != CLIENT_GET) {
+        *ret_raw = record->value;
+        return value_matches(record, client->piece) ? 0 : KHO_ECHECKSUM;
+    }
+    uint8_t *raw = records_value(client, item->call, record->raw_len);
+    if (raw == NULL)
+        return -ENOMEM;
+    if (value_unpack(record, raw) != 0)
+        return KHO_ECHECKSUM;
+    struct kho_id hash = content_hash(raw, record->raw_len);
+    *ret_raw = raw;
+    return kho_id_equal(&hash, &record->hash) ? 0 : KHO_ECHECKSUM;
+}
+
 /* A record that lies whole in the frame (or its head, where only that was asked). */
 static void batch_record(struct client *client, struct slot *slot, bool suspect,
                          const struct wire_read_answer *answer, struct record *record,
                          struct kho_now now)
 {
     struct item *item = slot->item;
-    int status = 0;
-    if (!batch_record_fits(item, record))
-        status = KHO_ECOLLISION;
-    else if (record->codec != KHO_CODEC_NONE)
-        status = KHO_EVERSION;
-    else if (record->value != NULL && !record_value_matches(record))
-        status = KHO_ECHECKSUM;
-    bool wanted = item->want_value && record->value != NULL && status == 0 &&
-                  !record_is_tombstone(record) && reader_wants(item, record->version);
-    if (wanted) {
+    const uint8_t *raw = NULL;
+    bool wanted = item->want_value && record->value != NULL && !record_is_tombstone(record) &&
+                  reader_wants(item, record->version);
+    int status = batch_record_fits(item, record) ? 0 : KHO_ECOLLISION;
+    if (status == 0 && record->value != NULL)
+        status = batch_value(client, item, record, wanted, &raw);
+    if (wanted && status == 0) {
         uint8_t *value = records_value(client, item->call, record->stored_len);
         if (value != NULL && record->stored_len > 0)
             memcpy(value, record->value, record->stored_len);
         if (value == NULL)
             status = -ENOMEM;
+        raw = raw == record->value ? value : raw;
         record->value = value;
     } else {
         record->value = NULL;
     }
-    reader_answered(client, slot, status, suspect, answer, status == 0 ? record : NULL, now);
+    reader_answered(client, slot, status, suspect, answer, status == 0 ? record : NULL, raw, now);
 }
 
 /* One entry of a READ answer. Returns its bytes, or KHO_EMALFORMED. */
@@ -340,7 +359,7 @@ static int batch_read_entry(struct client *client, struct batch *batch, bool sus
     if (slot != NULL && has)
         batch_record(client, slot, suspect, &answer, &record, now);
     else if (slot != NULL)
-        reader_answered(client, slot, answer.status, suspect, &answer, NULL, now);
+        reader_answered(client, slot, answer.status, suspect, &answer, NULL, NULL, now);
     return WIRE_READ_ANSWER + (int)answer.record_len;
 }
 
@@ -369,8 +388,6 @@ static bool batch_large_begin(struct client *client, struct batch *batch, bool s
     batch->large_status = 0;
     if (!batch_record_fits(slot->item, record))
         batch->large_status = KHO_ECOLLISION;
-    else if (record->codec != KHO_CODEC_NONE)
-        batch->large_status = KHO_EVERSION;
     else if (!slot->item->want_value)
         return false; /* only the head was asked */
     else
@@ -389,12 +406,14 @@ static void batch_large_done(struct client *client, struct batch *batch, struct 
     batch->large_slot = NULL;
     record->value = batch->large_bytes;
     int status = batch->large_status;
+    const uint8_t *raw = NULL;
+    bool wanted = reader_wants(slot->item, record->version);
     if (status == 0 && record->value == NULL)
         status = -ENOMEM;
-    else if (status == 0 && !record_value_matches(record))
-        status = KHO_ECHECKSUM;
+    else if (status == 0)
+        status = batch_value(client, slot->item, record, wanted, &raw);
     reader_answered(client, slot, status, batch->large_suspect, &batch->large_answer,
-                    status == 0 ? record : NULL, now);
+                    status == 0 ? record : NULL, raw, now);
 }
 
 static bool batch_large_data(struct client *client, struct batch *batch,
