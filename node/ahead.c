@@ -128,8 +128,7 @@ int ahead_need(struct ahead *ahead, uint64_t offset, size_t length, const uint8_
 {
     KHO_ASSERT(length > 0 && offset + length <= kho_round_up(ahead->end, SECTOR));
     if (ahead->ring == NULL) {
-        ahead->ring =
-            world_allocate(ahead->depot->world, RING_BYTES, ahead->depot->options.alignment);
+        ahead->ring = world_allocate(ahead->depot->world, RING_BYTES, depot_page(ahead->depot));
         if (ahead->ring == NULL)
             return -ENOMEM;
     }

@@ -59,6 +59,13 @@ struct depot {
     uint64_t values_unknown;
 };
 
+/* Buffers for much at once begin with a page: otherwise the kernel cuts their requests within one.
+ */
+static inline uint32_t depot_page(const struct depot *depot)
+{
+    return (uint32_t)kho_max(depot->options.alignment, SEGMENT_PAGE);
+}
+
 static inline void depot_push(struct depot *depot, struct op *op, enum op_kind kind,
                               enum depot_purpose purpose, void *context)
 {

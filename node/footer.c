@@ -338,7 +338,9 @@ void footer_encode(struct footer_maker *maker, const struct identity *identity, 
     columns_find(start, head, columns);
     columns_encode(maker, head, start);
     head->body = (uint32_t)(columns[FOOTER_COLUMNS] - body);
-    head->length = (uint32_t)kho_round_up(FOOTER_HEAD + (uint64_t)head->body, alignment);
+    uint64_t end =
+        segment_unit_end(head->offset, FOOTER_HEAD + (uint64_t)head->body, alignment, true);
+    head->length = (uint32_t)(end - head->offset);
     KHO_ASSERT(head->length <= footer_bytes(maker->count, maker->ref_count, alignment));
     memset(body + head->body, 0, head->length - FOOTER_HEAD - head->body);
     head->body_hash = hash128(body, head->body);

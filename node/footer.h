@@ -23,7 +23,7 @@
  *    16  16 cluster
  *    32  16 incarnation
  *    48   4 shard
- *    52   4 length       of the whole: head, body and zeros up to a multiple of the alignment
+ *    52   4 length       of the whole: head, body and zeros up to segment_unit_end()
  *    56   8 offset       of this head in the segment
  *    64   8 from         offset of the first commit that it covers, below `offset`
  *    72   8 first        that commit's sequence
@@ -132,7 +132,7 @@ static inline uint64_t footer_bytes(uint64_t records, uint32_t footers, uint32_t
 {
     uint64_t fixed =
         FOOTER_HEAD + (uint64_t)footers * FOOTER_REF + (uint64_t)FOOTER_COLUMNS * FOOTER_SLACK;
-    return kho_round_up(fixed + FOOTER_ENTRY * records, alignment);
+    return kho_round_up(fixed + FOOTER_ENTRY * records, alignment) + segment_slack(alignment);
 }
 
 /* More than any footer has. */

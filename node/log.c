@@ -29,7 +29,7 @@ static int commit_init(struct log *log, struct commit *commit, uint32_t slot)
     struct shard_world *world = log->depot->world;
     *commit = (struct commit){.slot = slot};
     queue_push(&log->free, &commit->link);
-    commit->base = world_allocate(world, LOG_COMMIT_BUFFER, log->depot->options.alignment);
+    commit->base = world_allocate(world, LOG_COMMIT_BUFFER, depot_page(log->depot));
     commit->blocks = world_allocate(world, LOG_COMMIT_BLOCKS * sizeof *commit->blocks, 0);
     commit->entries = world_allocate(world, LOG_COMMIT_RECORDS * sizeof *commit->entries, 0);
     bool ok = commit->base != NULL && commit->blocks != NULL && commit->entries != NULL;
@@ -56,7 +56,7 @@ int log_init(struct log *log, struct depot *depot)
     log->raw = world_allocate(world, BLOCK_RAW_MAX, 0);
     log->footer.bytes =
         (uint32_t)footer_bytes(FOOTER_ENTRIES_MAX, FOOTERS_MAX, depot->options.alignment);
-    log->footer.buffer = world_allocate(world, log->footer.bytes, depot->options.alignment);
+    log->footer.buffer = world_allocate(world, log->footer.bytes, depot_page(depot));
     log->buckets = world_allocate(world, LOG_BUCKETS * sizeof *log->buckets, 0);
     if (log->commits == NULL || log->raw == NULL || log->buckets == NULL ||
         log->footer.buffer == NULL)
@@ -119,11 +119,11 @@ static int gather_grow(struct log *log, uint64_t bytes)
     struct shard_world *world = log->depot->world;
     uint32_t alignment = log->depot->options.alignment;
     struct commit *c = log->gather;
-    uint64_t needed = kho_round_up(c->used + bytes, alignment);
+    uint64_t needed = kho_round_up(c->used + bytes, alignment) + segment_slack(alignment);
     if (needed <= c->buffer_bytes)
         return 0;
     KHO_ASSERT(needed <= COMMIT_BYTES_MAX);
-    uint8_t *buffer = world_allocate(world, needed, alignment);
+    uint8_t *buffer = world_allocate(world, needed, depot_page(log->depot));
     if (buffer == NULL)
         return -ENOMEM;
     memcpy(buffer, c->buffer, c->used);
@@ -398,8 +398,7 @@ static void switch_segment(struct log *log)
 static bool choose_place(struct log *log, struct commit *c)
 {
     struct depot *depot = log->depot;
-    c->length = (uint32_t)kho_round_up(c->used, depot->options.alignment);
-    const struct load load = {.bytes = c->length, .records = c->entry_count, .commits = 1};
+    const struct load load = log_load(log, c);
     bool fits = log_fits_current(log, &load);
     if (!fits && !log_fits_spare(log, &load))
         return false;
@@ -410,7 +409,9 @@ static bool choose_place(struct log *log, struct commit *c)
         switch_segment(log);
     c->segment = log->current;
     c->offset = log->position;
-    log->position += c->length;
+    log->position =
+        segment_unit_end(c->offset, c->used, depot->options.alignment, c->used >= SEGMENT_LARGE);
+    c->length = (uint32_t)(log->position - c->offset);
     struct segment *segment = manifest_segment(&depot->manifest, log->current);
     segment->stored += c->used - COMMIT_HEAD;
     segment->weight += c->weight;

@@ -24,6 +24,8 @@ struct load {
     uint32_t commits;
 };
 
+/* What a commit that waits for its place needs at most. */
+struct load log_load(const struct log *log, const struct commit *commit);
 /* Whether it fits behind what the current segment has, footers included; or into the next one. */
 bool log_fits_current(const struct log *log, const struct load *load);
 bool log_fits_spare(const struct log *log, const struct load *load);

@@ -10,7 +10,14 @@ static uint64_t commit_bound(const struct log *log, const struct commit *commit)
     uint64_t bytes = commit->used;
     if (commit == log->gather && log->raw_records > 0)
         bytes += block_span(log->raw_used);
-    return kho_round_up(bytes, log->depot->options.alignment);
+    bytes = kho_round_up(bytes, log->depot->options.alignment);
+    return bytes >= SEGMENT_LARGE ? bytes + segment_slack(log->depot->options.alignment) : bytes;
+}
+
+struct load log_load(const struct log *log, const struct commit *commit)
+{
+    return (struct load){
+        .bytes = commit_bound(log, commit), .records = commit->entry_count, .commits = 1};
 }
 
 /* True if so much more fits behind `position`, with the footers of it all: one behind each commit
@@ -49,9 +56,10 @@ bool log_fits_spare(const struct log *log, const struct load *load)
 
 static void load_add(const struct log *log, const struct commit *commit, struct load *load)
 {
-    load->bytes += commit_bound(log, commit);
-    load->records += commit->entry_count;
-    load->commits++;
+    const struct load more = log_load(log, commit);
+    load->bytes += more.bytes;
+    load->records += more.records;
+    load->commits += more.commits;
 }
 
 /* R4: where no segment can be made, the last one that was is for compaction, which makes room. */
@@ -64,10 +72,12 @@ static bool spare_kept(const struct log *log)
  * nothing that is taken can ever lack it. `copies`: what is kept for compaction counts, too. */
 bool log_place_for(const struct log *log, uint64_t bytes, uint32_t records, bool copies)
 {
-    uint64_t alignment = log->depot->options.alignment;
+    uint32_t alignment = log->depot->options.alignment;
     /* What is new may need a commit of its own: a head, and rounding up. */
-    struct load load = {
-        .bytes = kho_round_up(bytes, alignment) + alignment, .records = records, .commits = 1};
+    struct load load = {.bytes =
+                            kho_round_up(bytes, alignment) + alignment + segment_slack(alignment),
+                        .records = records,
+                        .commits = 1};
     QUEUE_FOREACH (link, &log->ready)
         load_add(log, KHO_CONTAINER_OF(link, struct commit, link), &load);
     if (log->gather != NULL)
@@ -126,8 +136,7 @@ static bool ready_lacks_place(const struct log *log)
     if (queue_empty(&log->ready))
         return false;
     const struct commit *c = KHO_CONTAINER_OF(log->ready.next, struct commit, link);
-    const struct load load = {
-        .bytes = commit_bound(log, c), .records = c->entry_count, .commits = 1};
+    const struct load load = log_load(log, c);
     return !log_fits_current(log, &load);
 }
 

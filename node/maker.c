@@ -67,7 +67,7 @@ void maker_start(struct maker *maker)
 {
     struct depot *depot = maker->depot;
     KHO_ASSERT(!maker_busy(maker) && !maker->made);
-    maker->buffer = world_allocate(depot->world, MAKER_CHUNK, depot->options.alignment);
+    maker->buffer = world_allocate(depot->world, MAKER_CHUNK, depot_page(depot));
     if (maker->buffer == NULL)
         return;
     if (manifest_take_slot(&depot->manifest, &maker->slot) != 0) {

@@ -77,7 +77,7 @@ static bool load_start(struct restore *restore)
     uint64_t from = mark->offset & ~(alignment - 1ull);
     uint64_t to = kho_round_up(mark->end, alignment);
     struct restore_load *load = load_at(restore, restore->load_count);
-    uint8_t *buffer = world_allocate(depot->world, to - from, alignment);
+    uint8_t *buffer = world_allocate(depot->world, to - from, depot_page(depot));
     if (buffer == NULL)
         return false;
     *load = (struct restore_load){.mark = restore->next++,

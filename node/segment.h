@@ -20,7 +20,8 @@
  *  4080  16 checksum     XXH3-128, canonical order, of the 4,080 bytes before
  *
  * Commit: one aligned write, the unit of durability: a head (192), blocks at multiples of 64, zeros
- * up to the alignment. A commit without blocks marks the end of the log as durable (R3).
+ * up to a multiple of the alignment; a large one goes on up to a multiple of SEGMENT_PAGE, as
+ * footers do. A commit without blocks marks the end of the log as durable (R3).
  *   off len field
  *     0   4 magic "khoC"
  *     4   2 format       1
@@ -61,6 +62,8 @@ enum {
     SEGMENT_HEAD = 4096,
     SEGMENT_FORMAT = 1,
     SEGMENT_UNIT = 1 << 20,
+    SEGMENT_PAGE = 4096,
+    SEGMENT_LARGE = 64 << 10,
     SECTOR = 512,
     COMMIT_HEAD = 192,
     COMMIT_FORMAT = 1,
@@ -96,6 +99,21 @@ struct commit_head {
 static inline uint64_t segment_start(uint32_t alignment)
 {
     return kho_max(SEGMENT_HEAD, alignment);
+}
+
+/* Where a commit or footer ends that begins at `offset`. File systems allocate whole pages: a
+ * direct write of a part of one where nothing was written yet waits for all others of the file, and
+ * they for it (ext4). Small ones lie close together all the same: most of them come to written
+ * pages. */
+static inline uint64_t segment_unit_end(uint64_t offset, uint64_t bytes, uint32_t alignment,
+                                        bool large)
+{
+    return kho_round_up(offset + bytes, large ? kho_max(SEGMENT_PAGE, alignment) : alignment);
+}
+/* By how much that may be more than `bytes`, which are a multiple of the alignment. */
+static inline uint32_t segment_slack(uint32_t alignment)
+{
+    return alignment < SEGMENT_PAGE ? SEGMENT_PAGE - alignment : 0;
 }
 
 /* What the heads of segments, commits and footers have in common: magic, format, 8 bytes of their

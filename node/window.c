@@ -30,7 +30,7 @@ static int room_make(struct window *window, size_t needed)
     if (needed <= window->room)
         return 0;
     needed = needed < WINDOW_READ ? WINDOW_READ : needed;
-    uint8_t *buffer = world_allocate(world, needed, window->depot->options.alignment);
+    uint8_t *buffer = world_allocate(world, needed, depot_page(window->depot));
     if (buffer == NULL)
         return -ENOMEM;
     if (window->length > 0)

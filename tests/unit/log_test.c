@@ -187,6 +187,7 @@ static uint32_t walk(struct rig *rig, uint64_t id, uint64_t *sequence, struct kh
             footer_same(f->stable + at, &footer, listed, count);
             count = 0;
             from = at += footer.length;
+            assert_int_equal(at % SEGMENT_PAGE, 0);
             first = *sequence + 1;
             ++*ret_footers;
         }
@@ -203,6 +204,8 @@ static uint32_t walk(struct rig *rig, uint64_t id, uint64_t *sequence, struct kh
         assert_true(check.whole);
         *predecessor = checksum;
         at += head.length;
+        if (head.length >= SEGMENT_LARGE + SEGMENT_PAGE)
+            assert_int_equal(at % SEGMENT_PAGE, 0);
         commits++;
     }
     *ret_open = count;
@@ -212,13 +215,13 @@ static uint32_t walk(struct rig *rig, uint64_t id, uint64_t *sequence, struct kh
 
 /* On the disk the commits form one chain through all segments, each within one; footers say what is
  * in them, up to the end of each segment but the last. */
-static void chain(void **state)
+static void chain_under(struct rig *rig, uint32_t alignment)
 {
-    struct rig *rig = *state;
     struct kho_id predecessor = {{0}};
     uint64_t sequence = 0;
     uint32_t commits = 0, footers, open;
     rig->options.footer_entries = 20;
+    rig->options.alignment = alignment;
     rig_ready(rig);
     for (uint32_t i = 0; i < 400; i++) {
         uint32_t len = i % 50 == 0    ? 1500000
@@ -245,6 +248,17 @@ static void chain(void **state)
     assert_int_equal(commits, stat_of(rig, STAT_commits));
 }
 
+static void chain(void **state)
+{
+    chain_under(*state, SEGMENT_PAGE);
+}
+
+/* Small commits begin at any sector; footers and large ones end with a page. */
+static void chain_of_sectors(void **state)
+{
+    chain_under(*state, SECTOR);
+}
+
 /* Values of 16 MiB pass one after the other, beside small ones. */
 static void large_values(void **state)
 {
@@ -269,8 +283,8 @@ int main(void)
 {
 #define LOG_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        LOG_TEST(group_commit), LOG_TEST(packed),       LOG_TEST(room_is_kept),
-        LOG_TEST(chain),        LOG_TEST(large_values),
+        LOG_TEST(group_commit), LOG_TEST(packed),           LOG_TEST(room_is_kept),
+        LOG_TEST(chain),        LOG_TEST(chain_of_sectors), LOG_TEST(large_values),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
