@@ -8,6 +8,8 @@
 
 #include <kho/kho.h>
 
+#include "dictionary.h"
+#include "dictionary_options.h"
 #include "engine.h"
 #include "hanoi.h"
 #include "load_main.h"
@@ -26,8 +28,9 @@ static const char usage[] =
     "  get       reads records by key\n"
     "  mixed     reads and writes records as a workload of YCSB has them\n"
     "  engine    measures one shard without sockets, beside what its disk and core can do at best\n"
+    "  dictionary  what a dictionary would save of the disk when small records are compressed\n"
     "  help [COMMAND]\n"
-    "            this, or the options of put, append, get, mixed, engine\n"
+    "            this, or the options of put, append, get, mixed, engine, dictionary\n"
     "  version   the program's version\n"
     "\n"
     "Options of hanoi\n"
@@ -149,6 +152,8 @@ int main(int argc, char **argv)
         load = load_command_of(argv[2]);
         if (load != LOAD_COMMANDS)
             load_options_help(load);
+        else if (strcmp(argv[2], "dictionary") == 0)
+            fputs(dictionary_help, stdout);
         else
             fputs(strcmp(argv[2], "engine") == 0 ? engine_help : usage, stdout);
         return 0;
@@ -157,6 +162,8 @@ int main(int argc, char **argv)
         return hanoi_main(argc - 1, argv + 1);
     if (strcmp(command, "engine") == 0)
         return engine_main(argc - 1, argv + 1);
+    if (strcmp(command, "dictionary") == 0)
+        return dictionary_main(argc - 1, argv + 1);
     if (strcmp(command, "help") == 0 || strcmp(command, "--help") == 0) {
         fputs(usage, stdout);
         return 0;
