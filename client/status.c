@@ -96,7 +96,8 @@ static void status_end(struct client *client, struct status *status, int code)
 /* Numbers of the node rather than of one of its shards. */
 static bool status_is_shared(uint32_t stat)
 {
-    return stat == STAT_disk_free || stat == STAT_epoch || stat == STAT_recovery_ms;
+    return stat == STAT_disk_free || stat == STAT_epoch || stat == STAT_recovery_ms ||
+           stat == STAT_scrub_age;
 }
 
 static void status_frame(struct client *client, struct request *request,

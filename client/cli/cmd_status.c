@@ -1,10 +1,8 @@
 /* cmd_status.c: status: what the map says of the cluster, and what each node says of itself. A node
  * that can't be asked is a row with the cause, and makes the exit code EXIT_UNAVAILABLE. */
-#include <string.h>
-
 #include "cli.h"
 #include "connect.h"
-#include "print.h"
+#include "nodes.h"
 
 struct asked_status {
     const struct args *args;
@@ -12,32 +10,6 @@ struct asked_status {
     bool done;
     int exit;
 };
-
-static uint64_t number(const struct kho_node_status *node, const char *name)
-{
-    for (size_t i = 0; i < node->stat_count; i++)
-        if (strcmp(node->stat_names[i], name) == 0)
-            return node->stats[i];
-    return 0;
-}
-
-/* What a person should know first. */
-static const char *state_of(const struct kho_node_status *node, enum table_mark *ret_mark)
-{
-    *ret_mark = MARK_BAD;
-    if (node->status == KHO_EUNAVAILABLE || node->status == KHO_EDEADLINE)
-        return "unreachable";
-    if (node->status != 0)
-        return kho_strerror(node->status);
-    if (number(node, "suspect") != 0)
-        return "suspect: run 'kho repair'";
-    if (number(node, "readonly") != 0)
-        return "read-only: a disk write failed";
-    if (number(node, "episodes") != 0)
-        return "damaged: run 'kho repair'";
-    *ret_mark = MARK_GOOD;
-    return "up";
-}
 
 static json_t *node_json(const struct kho_node_status *node)
 {
@@ -81,46 +53,25 @@ static void print_status_json(const struct kho_cluster_info *info,
     print_json(json, true);
 }
 
-static void add_node(struct table *table, const struct kho_node_status *node)
-{
-    enum table_mark mark;
-    const char *state = state_of(node, &mark);
-    struct small_text text;
-    table_add(table, node->name);
-    table_addf(table, "%s:%u", node->address, node->port);
-    table_add(table, node->zone);
-    if (node->status != 0) {
-        for (int i = 0; i < 6; i++)
-            table_add(table, "-");
-    } else {
-        table_addf(table, "%llu", (unsigned long long)node->epoch);
-        table_add(table, human_count(number(node, "records"), &text));
-        table_add(table, human_bytes(number(node, "segment_bytes"), &text));
-        table_add(table, human_bytes(number(node, "disk_free"), &text));
-        table_add(table, human_bytes(number(node, "memory_bytes"), &text));
-        table_add(table, human_count(number(node, "episodes"), &text));
-    }
-    table_add_marked(table, state, mark);
-}
-
 static void print_status(const struct kho_cluster_info *info, const struct kho_node_status *nodes,
                          size_t count)
 {
-    static const char *const titles[] = {"NODE", "ADDRESS",    "ZONE",    ">EPOCH",    ">RECORDS",
-                                         ">LOG", ">DISK FREE", ">MEMORY", ">EPISODES", "STATE"};
     char cluster[33];
     struct table table;
     struct small_text partitions;
     hex_encode(info->cluster, sizeof info->cluster, cluster);
-    printf("cluster %s  epoch %llu  partitions %s  replicas %u (write %u, read %u)  "
-           "collections %zu  home %s\n\n",
-           cluster, (unsigned long long)info->epoch, human_count(info->partitions, &partitions),
-           info->replicas, info->write_quorum, info->read_quorum, info->collection_count,
-           info->home != NULL ? info->home : "-");
-    table_init(&table, titles, sizeof titles / sizeof titles[0]);
-    for (size_t i = 0; i < count; i++)
-        add_node(&table, &nodes[i]);
+    printf("cluster %s  home %s\n", cluster, info->home != NULL ? info->home : "-");
+    printf("epoch %llu  partitions %s  replicas %u (write %u, read %u)  collections %zu\n\n",
+           (unsigned long long)info->epoch, human_count(info->partitions, &partitions),
+           info->replicas, info->write_quorum, info->read_quorum, info->collection_count);
+    nodes_table(nodes, count, &table);
     table_print(&table);
+    table_fini(&table);
+    nodes_work_table(nodes, count, &table);
+    if (table.count > 0) {
+        putchar('\n');
+        table_print(&table);
+    }
     table_fini(&table);
 }
 
@@ -137,11 +88,9 @@ static void status_cb(struct kho *client, int status, const struct kho_node_stat
         return;
     }
     for (size_t i = 0; i < count; i++) {
-        bool damaged = nodes[i].status == 0 &&
-                       (number(&nodes[i], "episodes") != 0 || number(&nodes[i], "suspect") != 0);
         if (nodes[i].status != 0)
             asked->exit = exit_worse(asked->exit, EXIT_UNAVAILABLE);
-        if (damaged)
+        else if (node_damaged(&nodes[i]))
             asked->exit = exit_worse(asked->exit, EXIT_DAMAGE);
     }
     if (args_flag(asked->args, "json"))
@@ -173,6 +122,17 @@ const struct command command_status = {
     .arguments = "",
     .summary = "the cluster and its nodes: records, disk, memory, damage",
     .details =
+        "  EPISODES        open episodes of damage, which a repair closes\n"
+        "  LOG             bytes of the disk that its segments use\n"
+        "  DEAD            share of the full segments that nobody needs any more: overwritten, or\n"
+        "                  padding\n"
+        "  COMPACTED       bytes of segments that compaction has read since the node's start, to\n"
+        "                  give back what is dead in them\n"
+        "  SCRUBBED        bytes that the scrub has read and checked since the node's start\n"
+        "  CHECKED WITHIN  how long ago the segment was checked that waits longest for it\n"
+        "  CACHE           share of the blocks read that were in memory, since the node's start\n"
+        "  INDEX/RECORD    bytes of memory that the index takes\n"
+        "\n"
         "  Exit code 3 where a node can't be reached, 5 where one tells of damage. With --json\n"
         "  all the numbers that a node gives.",
     .words_min = 0,

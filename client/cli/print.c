@@ -228,14 +228,15 @@ const char *human_count(uint64_t count, struct small_text *text)
 
 const char *human_seconds(double seconds, struct small_text *text)
 {
-    if (seconds < 60)
+    unsigned long whole = seconds < 0 ? 0 : (unsigned long)seconds;
+    if (whole < 60)
         snprintf(text->text, sizeof text->text, "%.*f s", seconds < 10 ? 1 : 0, seconds);
-    else if (seconds < 3600)
-        snprintf(text->text, sizeof text->text, "%.0f min %02.0f s", (double)(long)(seconds / 60),
-                 seconds - 60 * (double)(long)(seconds / 60));
+    else if (whole < 3600)
+        snprintf(text->text, sizeof text->text, "%lu min %02lu s", whole / 60, whole % 60);
+    else if (whole < 2 * 86400)
+        snprintf(text->text, sizeof text->text, "%lu h %02lu min", whole / 3600, whole / 60 % 60);
     else
-        snprintf(text->text, sizeof text->text, "%.0f h %02.0f min", (double)(long)(seconds / 3600),
-                 (seconds - 3600 * (double)(long)(seconds / 3600)) / 60);
+        snprintf(text->text, sizeof text->text, "%lu d %02lu h", whole / 86400, whole / 3600 % 24);
     return text->text;
 }
 

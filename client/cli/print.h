@@ -45,7 +45,7 @@ struct small_text {
 };
 const char *human_bytes(uint64_t bytes, struct small_text *text);   /* "12.3 MiB" */
 const char *human_count(uint64_t count, struct small_text *text);   /* "63,666" */
-const char *human_seconds(double seconds, struct small_text *text); /* "1 h 02 min" */
+const char *human_seconds(double seconds, struct small_text *text); /* "1 h 02 min", "3 d 04 h" */
 /* "1789569971234567890-1a2b3c4d" */
 const char *version_text(struct kho_version version, struct small_text *text);
 /* When it was written, after the nodes' clocks: "2026-01-31 12:00:00". */

@@ -118,6 +118,15 @@ check(verify["equal"] and verify["collections"][0]["collection"] == "notes", "ve
 check(cluster.kho("repair", "--json").json()["records_copied"] == 0, "nothing to repair")
 status = cluster.kho("status", "--json").json()
 check(len(status["nodes"]) == 3 and all(node["reachable"] for node in status["nodes"]), "status")
+lines = cluster.kho("status").out.decode().splitlines()
+check(max(len(line) for line in lines) <= 100, "status fits: %s" % lines)
+work = lines.index("") + 5  # behind an empty line, titles and three nodes
+check(lines[work] == "" and len(lines) == work + 5, "status has two tables: %s" % lines)
+ends = [lines[work + 1].index(title) + len(title) for title in
+        ("SEGMENTS", "LOG", "DEAD", "COMPACTED", "SCRUBBED", "WITHIN", "CACHE", "/RECORD")]
+for line in lines[work + 2:]:
+    check(line[0] in "abc" and len(line) == ends[-1] and all(line[at - 1] != " " for at in ends),
+          "what is told stands under its title: %s" % lines)
 for words in (("status",), ("verify",), ("repair",), ("collection", "ls"), ("stat", "notes", "j")):
     lines = cluster.kho(*words).out.decode().splitlines()
     check(len(lines) >= 2 and "\033" not in "".join(lines), "a plain table of %s" % (words,))
@@ -139,6 +148,7 @@ cluster.kho("put", "notes", "one-away", "v", within=10)
 check(cluster.kho("get", "notes", "one-away", within=10).out == b"v", "get with one away")
 ended = cluster.kho("status", expect=3)
 check(b"unreachable" in ended.out, "status shows it: %s" % ended)
+check(ended.out.count(b"\nb ") == 1 and ended.out.count(b"\na ") == 2, "b has one row: %s" % ended)
 cluster.kho("verify", expect=3)
 cluster.kho("repair", expect=3)
 cluster.kill("c")

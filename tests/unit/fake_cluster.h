@@ -11,6 +11,7 @@
 #include "unit.h"
 
 #define FAKE_NODES      3
+#define FAKE_SHARDS     2 /* of a node, at most */
 #define FAKE_PARTITIONS 8
 #define FAKE_CONNS      64
 #define FAKE_RECORDS    1024
@@ -35,18 +36,19 @@ struct fake_node {
     size_t map_len;
     uint64_t floor;
     /* Misbehaviour. */
-    bool down;         /* refuses connections */
-    bool mute;         /* takes what comes and says nothing */
-    bool lose_acks;    /* stores, but doesn't answer writes */
-    bool ignore;       /* neither stores nor answers writes */
-    bool suspect;      /* flags its answers (R3) */
-    bool unknown;      /* can't say of any key (R2) */
-    bool rotten;       /* READ ends as damaged */
-    bool corrupt;      /* READ brings values that don't match their hash */
-    bool alien;        /* READ brings large values of another key */
-    bool stale_below;  /* refuses first-hand writes at or below the floor */
-    int write_status;  /* refuses writes */
-    uint64_t delay_ns; /* looks at what comes so much later */
+    bool down;                               /* refuses connections */
+    bool mute;                               /* takes what comes and says nothing */
+    bool lose_acks;                          /* stores, but doesn't answer writes */
+    bool ignore;                             /* neither stores nor answers writes */
+    bool suspect;                            /* flags its answers (R3) */
+    bool unknown;                            /* can't say of any key (R2) */
+    bool rotten;                             /* READ ends as damaged */
+    bool corrupt;                            /* READ brings values that don't match their hash */
+    bool alien;                              /* READ brings large values of another key */
+    bool stale_below;                        /* refuses first-hand writes at or below the floor */
+    int write_status;                        /* refuses writes */
+    uint64_t delay_ns;                       /* looks at what comes so much later */
+    uint64_t stats[FAKE_SHARDS][STAT_COUNT]; /* what its shards tell of themselves */
     /* What happened. */
     uint32_t writes, copies, reads, probes, hellos;
     uint32_t blocks;      /* that came compressed */
@@ -57,6 +59,7 @@ struct fake_node {
 struct fake_conn {
     bool open;
     int node; /* -1: at an address where nobody is */
+    uint32_t shard;
     bool greeted;
     uint8_t *in;
     size_t in_len;
@@ -82,6 +85,10 @@ struct fake_done {
     struct client_done done;
     struct kho_result first; /* of its results */
     uint8_t first_value[512];
+    /* What nodes said of themselves, and the number of nodes. */
+    struct kho_node_status nodes[FAKE_NODES];
+    uint64_t stats[FAKE_NODES][STAT_COUNT];
+    size_t node_count;
     bool come;
 };
 
@@ -90,6 +97,7 @@ struct fake_cluster {
     struct kho_now now;
     struct fake_node nodes[FAKE_NODES];
     struct fake_conn conns[FAKE_CONNS];
+    uint16_t shards; /* of each node, in the maps made from now on */
     uint32_t dones;
     /* The heap: fails allocation number `fail_at` (0: none). */
     uint64_t allocations, fail_at, live;
@@ -114,7 +122,7 @@ static uint8_t *fake_map(uint64_t epoch, const struct fake_cluster *cluster, siz
         snprintf(nodes[i].address, sizeof nodes[i].address, "node-%s", names[i]);
         nodes[i].incarnation = cluster->nodes[i].incarnation;
         nodes[i].port = (uint16_t)(7000 + i);
-        nodes[i].shards = 1;
+        nodes[i].shards = cluster->shards;
         nodes[i].weight = 1;
         nodes[i].state = MAP_NODE_UP;
     }
@@ -482,6 +490,16 @@ static void fake_large(struct fake_cluster *cluster, struct fake_conn *conn,
     fake_answer(cluster, conn, &ask, WIRE_WRITE_LARGE, 0, 1, 0, answer, sizeof answer);
 }
 
+static void fake_status(struct fake_cluster *cluster, struct fake_conn *conn,
+                        const struct wire_head *ask)
+{
+    const uint64_t *stats = cluster->nodes[conn->node].stats[conn->shard];
+    uint8_t answer[STAT_COUNT * WIRE_STAT_VALUE];
+    for (int i = 0; i < STAT_COUNT; i++)
+        kho_store64(answer + i * WIRE_STAT_VALUE, stats[i]);
+    fake_answer(cluster, conn, ask, WIRE_STATUS, 0, STAT_COUNT, 0, answer, sizeof answer);
+}
+
 static void fake_frame(struct fake_cluster *cluster, struct fake_conn *conn, const uint8_t *frame)
 {
     struct fake_node *node = &cluster->nodes[conn->node];
@@ -509,6 +527,8 @@ static void fake_frame(struct fake_cluster *cluster, struct fake_conn *conn, con
         fake_read(cluster, conn, &head, body, len);
     else if (head.type == WIRE_WRITE_LARGE || head.type == WIRE_DATA)
         fake_large(cluster, conn, &head, body, len);
+    else if (head.type == WIRE_STATUS)
+        fake_status(cluster, conn, &head);
     else
         fail_msg("the client sent type %d", head.type);
 }
@@ -521,7 +541,7 @@ static void fake_hello(struct fake_cluster *cluster, struct fake_conn *conn)
     assert_int_equal(wire_hello_client_decode(conn->in, &ask), 0);
     struct wire_hello_node hello = {
         .protocol = KHO_PROTOCOL,
-        .shard_count = 1,
+        .shard_count = cluster->shards,
         .incarnation = node->incarnation,
         .durable = node->durable,
         .wall_ms = node->wall_ms,
@@ -532,6 +552,7 @@ static void fake_hello(struct fake_cluster *cluster, struct fake_conn *conn)
         hello.map_hash = kho_load64(node->map + 32);
     }
     node->hellos++;
+    conn->shard = ask.shard;
     wire_hello_node_encode(&hello, bytes);
     fake_out(conn, bytes, sizeof bytes);
     conn->greeted = true;
@@ -660,6 +681,19 @@ static inline void fake_node_down(struct fake_cluster *cluster, int node)
     fake_break(cluster, node);
 }
 
+/* Names and addresses were lent: they stay behind. */
+static void fake_keep_nodes(struct fake_done *to)
+{
+    to->node_count = to->done.node_status.count;
+    assert_true(to->node_count <= FAKE_NODES);
+    for (size_t i = 0; i < to->node_count; i++) {
+        to->nodes[i] = to->done.node_status.nodes[i];
+        memcpy(to->stats[i], to->nodes[i].stats, to->nodes[i].stat_count * sizeof to->stats[i][0]);
+        to->nodes[i].stats = to->stats[i];
+        to->nodes[i].name = to->nodes[i].address = to->nodes[i].zone = NULL;
+    }
+}
+
 static void fake_dones(struct fake_cluster *cluster)
 {
     struct client_done done;
@@ -671,6 +705,8 @@ static void fake_dones(struct fake_cluster *cluster)
         assert_false(to->come);
         to->done = done;
         to->come = true;
+        if (done.verb == CLIENT_STATUS)
+            fake_keep_nodes(to);
         if (done.verb > CLIENT_STAT)
             continue;
         to->first = done.records.results[0];
@@ -749,6 +785,7 @@ static struct fake_cluster *fake_create(void)
 {
     struct fake_cluster *cluster = (struct fake_cluster *)calloc(1, sizeof *cluster);
     cluster->now = (struct kho_now){.mono_ns = 1000000000, .wall_ms = 1700000000000};
+    cluster->shards = 1;
     for (int i = 0; i < FAKE_NODES; i++) {
         memset(cluster->nodes[i].incarnation.bytes, i + 1, 16);
         cluster->nodes[i].wall_ms = cluster->now.wall_ms + (uint64_t)i * 1000;
@@ -785,10 +822,10 @@ static void fake_destroy(struct fake_cluster *cluster)
 
 /* --- Calls ------------------------------------------------------------------------------------ */
 
-static kho_call_id fake_submit(struct fake_cluster *cluster, enum client_verb verb,
-                               const char *collection, const char *key, const char *value,
-                               const struct kho_token *token, uint32_t deadline_ms,
-                               struct fake_done *done)
+static inline kho_call_id fake_submit(struct fake_cluster *cluster, enum client_verb verb,
+                                      const char *collection, const char *key, const char *value,
+                                      const struct kho_token *token, uint32_t deadline_ms,
+                                      struct fake_done *done)
 {
     kho_call_id call = 0;
     struct kho_item item = {.key = key,
@@ -805,8 +842,8 @@ static kho_call_id fake_submit(struct fake_cluster *cluster, enum client_verb ve
 }
 
 /* One call on one record of `people`, to its end. */
-static struct fake_done fake_call(struct fake_cluster *cluster, enum client_verb verb,
-                                  const char *key, const char *value)
+static inline struct fake_done fake_call(struct fake_cluster *cluster, enum client_verb verb,
+                                         const char *key, const char *value)
 {
     struct fake_done done;
     fake_submit(cluster, verb, "people", key, value, NULL, 0, &done);
