@@ -536,7 +536,7 @@ static void fake_frame(struct fake_cluster *cluster, struct fake_conn *conn, con
 static void fake_hello(struct fake_cluster *cluster, struct fake_conn *conn)
 {
     struct fake_node *node = &cluster->nodes[conn->node];
-    struct wire_hello_client ask;
+    struct wire_hello_client ask = {0};
     uint8_t bytes[KHO_HELLO_NODE_SIZE];
     assert_int_equal(wire_hello_client_decode(conn->in, &ask), 0);
     struct wire_hello_node hello = {
