@@ -65,11 +65,6 @@ static uint8_t *frame_add_block(struct serving_frame *f, const struct packing *p
     return to;
 }
 
-static int32_t status_at(const uint8_t *body, uint32_t i)
-{
-    return (int32_t)kho_load32(body + (size_t)i * WIRE_STATUS_ANSWER);
-}
-
 /* Two blocks in one frame: both are stored as they came, every record is there. */
 static void test_stored_as_they_came(void **state)
 {

@@ -47,11 +47,6 @@ static int32_t expected_of(enum spoil spoil)
     return spoil == SPOIL_NOTHING ? 0 : KHO_ECHECKSUM;
 }
 
-static int32_t status_at(const uint8_t *body, uint32_t i)
-{
-    return (int32_t)kho_load32(body + (size_t)i * WIRE_STATUS_ANSWER);
-}
-
 static void frame_add_packed(struct serving_frame *f, const struct record *record)
 {
     record_encode(record, frame_add(f, (uint32_t)record_size(record)));

@@ -431,4 +431,10 @@ static inline void serving_put(struct serving *s, int32_t conn, const char *key,
     assert_int_equal((int32_t)kho_load32(body), 0);
 }
 
+/* The status of record i of a WRITE's answer. */
+static inline int32_t status_at(const uint8_t *body, uint32_t i)
+{
+    return (int32_t)kho_load32(body + (size_t)i * WIRE_STATUS_ANSWER);
+}
+
 #endif

@@ -1,21 +1,7 @@
 /* store_block_test.c: blocks that came compressed, through the door of the store. */
-#include "rig.h"
+#include "store_story.h"
 
 #include <lz4.h>
-
-static void put(struct rig *rig, uint32_t collection, uint32_t number, uint64_t version,
-                uint32_t len)
-{
-    struct rig_key key = rig_key(collection, number);
-    assert_int_equal(rig_put(rig, &key, T0 + version, number + version, len, false, NULL), 0);
-}
-
-static int check(struct rig *rig, uint32_t collection, uint32_t number, uint64_t version,
-                 uint32_t len)
-{
-    struct rig_key key = rig_key(collection, number);
-    return rig_check(rig, &key, T0 + version, number + version, len);
-}
 
 /* A block under construction: records as rig_put() writes them. */
 struct rig_block {
