@@ -83,11 +83,14 @@ static int rounds_run(struct compaction *c)
     }
     row_add_floored(&bytes, (moving.block_bytes + moving.footer_bytes) / (double)moving.records,
                     still.block_bytes / (double)still.records);
-    snprintf(bytes.note, sizeof bytes.note, "footers %.1f, zeros %.1f; %.0f %% of the log dead",
+    snprintf(bytes.note, sizeof bytes.note,
+             "footers %.1f, zeros %.1f; %.0f %% of the log dead, %llu of %llu files used again",
              moving.footer_bytes / (double)moving.records,
              moving.zeroed_bytes / (double)moving.records,
              (double)node_stat(&c->moving.node, STAT_dead_bytes) * 100 /
-                 (double)kho_max(node_stat(&c->moving.node, STAT_sealed_bytes), 1));
+                 (double)kho_max(node_stat(&c->moving.node, STAT_sealed_bytes), 1),
+             (unsigned long long)node_stat(&c->moving.node, STAT_recycled_segments),
+             (unsigned long long)node_stat(&c->moving.node, STAT_compacted_segments));
     engine_row_done(engine, &bytes);
     engine_row_done(engine, &rate);
     return 0;

@@ -76,13 +76,6 @@ void compact_dead(const struct compact *compact, uint64_t *ret_dead, uint64_t *r
     }
 }
 
-/* User writes are refused, or will be before long. */
-static bool disk_short(const struct depot *depot)
-{
-    uint64_t near = depot->options.reserve_bytes + 2 * depot->options.segment_bytes;
-    return depot->no_space || depot->disk_free < near;
-}
-
 /* The sealed segment with the most dead bytes, if it is time; MANIFEST_NO_SLOT: none. */
 static uint32_t choose(const struct compact *compact, bool *ret_urgent)
 {
@@ -107,11 +100,11 @@ static uint32_t choose(const struct compact *compact, bool *ret_urgent)
     compact_dead(compact, &dead, &total);
     double percent = (double)dead * 100 / (double)total;
     *ret_urgent =
-        disk_short(depot) || percent >= depot->options.compact_dead_percent + URGENT_PERCENT;
+        depot_short(depot) || percent >= depot->options.compact_dead_percent + URGENT_PERCENT;
     if (percent >= depot->options.compact_dead_percent)
         return best;
     uint64_t worth = manifest_segment(manifest, best)->size / 100 * SHORT_DEAD_PERCENT;
-    return disk_short(depot) && best_dead >= worth ? best : MANIFEST_NO_SLOT;
+    return depot_short(depot) && best_dead >= worth ? best : MANIFEST_NO_SLOT;
 }
 
 static void begin(struct compact *compact, struct kho_now now)

@@ -57,7 +57,16 @@ struct depot {
     bool space_told;          /* an event said so, since the last segment was made */
     bool reserve_told;        /* an event said that less than the reserve is free */
     uint64_t values_unknown;
+    uint64_t kept;        /* a retired segment whose file becomes another one; 0: none */
+    bool recycling_fails; /* the file system can't make a file zeros again */
 };
+
+/* User writes are refused, or will be before long. */
+static inline bool depot_short(const struct depot *depot)
+{
+    uint64_t near = depot->options.reserve_bytes + 2 * depot->options.segment_bytes;
+    return depot->no_space || depot->disk_free < near;
+}
 
 /* Buffers for much at once begin with a page: otherwise the kernel cuts their requests within one.
  */

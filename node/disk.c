@@ -188,7 +188,7 @@ static void job_submit(struct job *job)
             uring_open(uring, &job->task, folder_fd, job->name, open_flags(job));
         break;
     case OP_ALLOCATE:
-        uring_allocate(uring, &job->task, fd, op->len);
+        uring_allocate(uring, &job->task, fd, op->len, (op->flags & OP_ALLOCATE_ZEROS) != 0);
         break;
     case OP_READ:
         uring_read(uring, &job->task, fd, op->data + job->base, op->len - job->base,
@@ -275,7 +275,8 @@ static void job_ended(struct task *task, int result)
         open_ended(job, result);
     } else if ((op->kind == OP_READ || op->kind == OP_WRITE) && result >= 0) {
         transfer_ended(job, (uint32_t)result);
-    } else if (op->kind == OP_ALLOCATE && result == -EOPNOTSUPP) {
+    } else if (op->kind == OP_ALLOCATE && result == -EOPNOTSUPP &&
+               (op->flags & OP_ALLOCATE_ZEROS) == 0) {
         /* No fallocate here: the zeros that the core writes ahead of need allocate as well. */
         int fd = file_of(job->disk, op->file)->fd;
         job_end(job, ftruncate(fd, (off_t)op->len) == 0 ? 0 : -errno);
@@ -330,13 +331,9 @@ void disk_start(struct disk *disk, struct op *op, struct kho_now now)
         return;
     }
     if (op->kind == OP_OPEN || op->kind == OP_UNLINK || op->kind == OP_RENAME) {
-        struct file_name name = op->name;
-        if (op->kind == OP_RENAME) {
-            name.temporary = false;
-            folder_file_name(&name, job->target);
-            name.temporary = true;
-        }
-        folder_file_name(&name, job->name);
+        folder_file_name(&op->name, job->name);
+        if (op->kind == OP_RENAME)
+            folder_file_name(&op->target, job->target);
     }
     job_submit(job);
 }

@@ -8,6 +8,7 @@
 
 enum {
     STEP_IDLE,
+    STEP_TAKE,
     STEP_OPEN,
     STEP_ALLOCATE,
     STEP_ZERO,
@@ -46,10 +47,13 @@ static void push(struct maker *maker, uint8_t step, enum op_kind kind)
         .file = maker->file,
         .conn = -1,
         .name = {.kind = FILE_SEGMENT, .temporary = !final, .id = maker->id},
+        .target = {.kind = FILE_SEGMENT, .temporary = step == STEP_TAKE, .id = maker->id},
     };
     maker->step = step;
+    if (step == STEP_TAKE)
+        op->name = (struct file_name){.kind = FILE_SEGMENT, .id = maker->recycled};
     if (kind == OP_OPEN)
-        op->flags = OP_OPEN_CREATE | OP_OPEN_DIRECT;
+        op->flags = OP_OPEN_DIRECT | (maker->recycled == 0 ? OP_OPEN_CREATE : 0);
     if (kind == OP_WRITE) {
         op->data = maker->buffer;
         op->len = MAKER_CHUNK;
@@ -59,6 +63,7 @@ static void push(struct maker *maker, uint8_t step, enum op_kind kind)
         uint64_t size = maker->depot->options.segment_bytes;
         KHO_ASSERT(size <= UINT32_MAX);
         op->len = (uint32_t)size;
+        op->flags = maker->recycled != 0 ? OP_ALLOCATE_ZEROS : 0;
     }
     depot_push(maker->depot, op, kind, PURPOSE_MAKE, maker);
 }
@@ -82,7 +87,12 @@ void maker_start(struct maker *maker)
     maker->hurry = false;
     maker->waiting = false;
     maker->error = 0;
-    push(maker, STEP_OPEN, OP_OPEN);
+    maker->recycled = depot->kept;
+    depot->kept = 0;
+    if (maker->recycled != 0)
+        push(maker, STEP_TAKE, OP_RENAME);
+    else
+        push(maker, STEP_OPEN, OP_OPEN);
 }
 
 /* Nothing was made. */
@@ -93,12 +103,32 @@ static void end(struct maker *maker)
     maker->step = STEP_IDLE;
 }
 
+/* The retired file can't be had: it stays one for the next start, and a fresh one is made. */
+static void take_fail(struct maker *maker, int error)
+{
+    char text[96];
+    if (error != 0)
+        world_event(maker->depot->world, EVENT_WARNING,
+                    "segment-%016llx can't be used again: %s; a new one is made",
+                    (unsigned long long)maker->recycled,
+                    depot_error_text(error, text, sizeof text));
+    end(maker);
+}
+
 /* Ends an attempt: closes the handle if it was opened, then removes the file. */
 static void abandon(struct maker *maker, int error)
 {
     struct depot *depot = maker->depot;
     uint8_t step = maker->step;
     maker->error = error;
+    if (step == STEP_TAKE) {
+        take_fail(maker, error);
+        return;
+    }
+    if (step == STEP_ALLOCATE && maker->recycled != 0 && error == -EOPNOTSUPP) {
+        depot->recycling_fails = true;
+        error = 0;
+    }
     if (error == -ENOSPC || error == -EDQUOT) {
         if (!depot->space_told)
             world_event(depot->world, EVENT_WARNING,
@@ -176,6 +206,9 @@ bool maker_completed(struct maker *maker, struct op *op, struct kho_now now,
         return false;
     }
     switch (maker->step) {
+    case STEP_TAKE:
+        push(maker, STEP_OPEN, OP_OPEN);
+        return false;
     case STEP_OPEN:
         push(maker, STEP_ALLOCATE, OP_ALLOCATE);
         return false;
@@ -201,6 +234,9 @@ bool maker_completed(struct maker *maker, struct op *op, struct kho_now now,
     }
     buffer_release(maker);
     maker->step = STEP_IDLE;
+    if (maker->recycled != 0)
+        manifest_retired_gone(&depot->manifest, maker->recycled);
+    maker->recycled_segments += maker->recycled != 0;
     *ret_segment = (struct segment){
         .id = maker->id,
         .size = depot->options.segment_bytes,

@@ -4,6 +4,11 @@
  * way), write the head, sync, rename, sync the folder. Only then is it given to the manifest, and
  * when that is durable to the log.
  *
+ * Where a retired segment's file was kept (retire.h), it is renamed to segment-N.new and allocated
+ * anew, by which it reads as zeros: the file system has its blocks already, and the disk, too. From
+ * there on it is like a fresh one. At each step a crash leaves a file that the manifest calls
+ * retired, a temporary one, or a made one that isn't listed: a start removes any of them.
+ *
  * The zeros are paced by the log (maker_pace), since each delays the commits beside it: they are
  * written at full speed while the log is idle, else as its current segment fills. Where the log
  * needs the segment before they are all there, the rest stays allocated and unwritten: it reads as
@@ -20,7 +25,9 @@ struct maker {
     struct depot *depot;
     uint8_t step; /* 0: idle */
     uint64_t id;
-    uint32_t slot; /* taken for it */
+    uint64_t recycled;          /* the retired segment whose file it was; 0: a fresh one */
+    uint64_t recycled_segments; /* since the start */
+    uint32_t slot;              /* taken for it */
     int32_t file;
     uint64_t zeroed;       /* of the one under way */
     uint64_t zeroed_bytes; /* since the start */

@@ -23,11 +23,14 @@ enum op_kind {
     /* Opens `name` as handle `file`. flags: OP_OPEN_CREATE (O_CREAT | O_EXCL; an old temporary file
      * of that name is unlinked first), OP_OPEN_DIRECT (O_DIRECT). Result 0 or -errno. */
     OP_OPEN = 1,
-    OP_ALLOCATE, /* fallocate `file` to `len` bytes: -ENOSPC before anything else is written */
-    OP_READ,     /* `len` bytes at `offset` into `data`; result: bytes read */
-    OP_WRITE,    /* `len` bytes at `offset`; flag OP_WRITE_DURABLE: RWF_DSYNC, done when stable */
-    OP_SYNC,     /* fsync of `file` */
-    OP_RENAME,   /* `name` (temporary) to its final name, replacing what is there */
+    /* Fallocates `file` to `len` bytes: -ENOSPC before anything else is written. Flag
+     * OP_ALLOCATE_ZEROS: what it has already reads as zeros from then on, though nothing is written
+     * for that; -EOPNOTSUPP where the file system can't. */
+    OP_ALLOCATE,
+    OP_READ,   /* `len` bytes at `offset` into `data`; result: bytes read */
+    OP_WRITE,  /* `len` bytes at `offset`; flag OP_WRITE_DURABLE: RWF_DSYNC, done when stable */
+    OP_SYNC,   /* fsync of `file` */
+    OP_RENAME, /* `name` to `target`, replacing what is there */
     OP_SYNC_FOLDER, /* fsync of the shard's folder: creations, renames and unlinks become durable */
     OP_UNLINK,      /* `name` */
     OP_CLOSE_FILE,  /* ends after all other ops of `file` have ended */
@@ -37,7 +40,7 @@ enum op_kind {
     OP_CLOSE    /* closes `conn`; its ops under way end first, cancelled ones with -ECANCELED */
 };
 
-enum { OP_OPEN_CREATE = 1, OP_OPEN_DIRECT = 2, OP_WRITE_DURABLE = 4 };
+enum { OP_OPEN_CREATE = 1, OP_OPEN_DIRECT = 2, OP_WRITE_DURABLE = 4, OP_ALLOCATE_ZEROS = 8 };
 
 /* Which part of the core gets the completion. */
 enum op_owner { OP_OWNER_STORE = 1, OP_OWNER_CONN };
@@ -68,7 +71,7 @@ struct op {
     int32_t file;
     int32_t conn;
     int32_t result;
-    struct file_name name;
+    struct file_name name, target;
     uint64_t offset;
     uint8_t *data; /* file I/O: aligned to the shard's alignment, as are offset and len */
     uint32_t len;

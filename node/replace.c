@@ -47,6 +47,10 @@ static void push(struct replace *replace, uint8_t step, enum op_kind kind)
     replace->step = step;
     if (kind == OP_OPEN)
         op->flags = OP_OPEN_CREATE;
+    if (kind == OP_RENAME) {
+        op->target = replace->name;
+        op->target.temporary = false;
+    }
     if (kind == OP_WRITE) {
         op->data = replace->buffer;
         op->len = (uint32_t)replace->length;

@@ -1,5 +1,9 @@
 /* retire.c: takes a segment off the list, and its file out of the folder (retire.h).
  *
+ * A file of full size is kept for the maker (depot.kept) where none is and the disk has room; where
+ * the disk grows short, it is unlinked after all. Until the maker has it under another name, the
+ * manifest calls it retired: a start removes it.
+ *
  * Reads that began before the last record left the segment may still name it: they end before the
  * file is closed and the slot is used again. A file that can't be unlinked stays among the retired
  * ones for the next start; a folder that can't be synced is final (R4). */
@@ -44,21 +48,56 @@ static void push(struct retire *retire, uint8_t step, enum op_kind kind)
     depot_push(retire->depot, &retire->op, kind, PURPOSE_RETIRE, retire);
 }
 
+static bool worth_keeping(const struct retire *retire)
+{
+    const struct depot *depot = retire->depot;
+    return retire->whole && depot->kept == 0 && !depot->recycling_fails && !depot->read_only &&
+           !depot_short(depot);
+}
+
+/* Nothing names the slot any more. True: it has ended. */
+static bool file_end(struct retire *retire)
+{
+    manifest_free_slot(&retire->depot->manifest, retire->slot);
+    retire->segments++;
+    if (!worth_keeping(retire)) {
+        push(retire, STEP_UNLINK, OP_UNLINK);
+        return false;
+    }
+    retire->depot->kept = retire->id;
+    retire->step = STEP_IDLE;
+    return true;
+}
+
+/* What was kept goes where the disk is short. */
+static void kept_drop(struct retire *retire)
+{
+    struct depot *depot = retire->depot;
+    if (depot->kept == 0 || depot->read_only || !depot_short(depot))
+        return;
+    retire->id = depot->kept;
+    depot->kept = 0;
+    push(retire, STEP_UNLINK, OP_UNLINK);
+}
+
 void retire_turn(struct retire *retire)
 {
     struct reader *reader = retire->reader;
+    if (retire->step == STEP_IDLE)
+        kept_drop(retire);
     if (retire->step != STEP_LISTED || !retire->durable || reader_names(reader, retire->slot))
         return;
     struct segment *segment = manifest_segment(&retire->depot->manifest, retire->slot);
     if (segment->users > 0)
         return;
     cache_forget_segment(reader->cache, retire->slot);
+    retire->whole =
+        segment->open && !segment->rewrite && segment->size == retire->depot->options.segment_bytes;
     if (segment->open) {
         segment->open = false;
         push(retire, STEP_CLOSE, OP_CLOSE_FILE);
     } else {
-        manifest_free_slot(&retire->depot->manifest, retire->slot);
-        push(retire, STEP_UNLINK, OP_UNLINK);
+        file_end(retire);
     }
 }
 
@@ -70,9 +109,7 @@ bool retire_completed(struct retire *retire, struct op *op)
     KHO_ASSERT(op == &retire->op);
     switch (retire->step) {
     case STEP_CLOSE:
-        manifest_free_slot(&depot->manifest, retire->slot);
-        push(retire, STEP_UNLINK, OP_UNLINK);
-        return false;
+        return file_end(retire);
     case STEP_UNLINK:
         if (result == 0 || result == -ENOENT) {
             push(retire, STEP_FOLDER, OP_SYNC_FOLDER);
@@ -89,7 +126,6 @@ bool retire_completed(struct retire *retire, struct op *op)
             manifest_retired_gone(&depot->manifest, retire->id);
         else if (!depot->read_only)
             depot_fail(depot, "syncing the folder without", retire->id, 0, result);
-        retire->segments++;
     }
     retire->step = STEP_IDLE;
     return true;

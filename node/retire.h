@@ -1,7 +1,11 @@
 /* retire.h: the end of a segment in which nothing is wanted any more.
  *
  *     listed -> off the manifest's list -> that is durable -> no read names it -> closed (its slot
- * is free) -> unlinked, the folder synced -> gone from the manifest's retired ones
+ * is free) -> kept for the maker, which makes it another one
+ *          -> or unlinked, the folder synced -> gone from the manifest's retired ones
+ *
+ * One is kept, of full size and without damage, as long as the disk has room beside it: what is
+ * made of it (maker.h) needs nothing allocated anew.
  *
  * One at a time. A crash on the way leaves a file that the manifest calls retired, which goes at
  * the next start (recover.c); before the list is durable, a segment that is read once more, and
@@ -19,6 +23,7 @@ struct retire {
     uint64_t id;
     uint64_t generation; /* of the manifest that doesn't list it */
     bool durable;        /* that is */
+    bool whole;          /* its file has full size, and no damage was found in it */
     uint64_t segments;   /* gone since the start */
     struct op op;
 };
@@ -32,9 +37,9 @@ static inline bool retire_busy(const struct retire *retire)
 int retire_start(struct retire *retire, uint32_t slot);
 /* The manifest of that generation is durable. */
 void retire_logged(struct retire *retire, uint64_t generation);
-/* Goes on where it waits for reads. */
+/* Goes on where it waits for reads, and gives up what was kept where the disk is short. */
 void retire_turn(struct retire *retire);
-/* True: the file is gone, the disk has room again. */
+/* True: it has ended, the disk may have room again. */
 bool retire_completed(struct retire *retire, struct op *op);
 
 #endif

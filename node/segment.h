@@ -63,7 +63,7 @@ enum {
     SEGMENT_FORMAT = 1,
     SEGMENT_UNIT = 1 << 20,
     SEGMENT_PAGE = 4096,
-    SEGMENT_LARGE = 64 << 10,
+    SEGMENT_LARGE = 256 << 10,
     SECTOR = 512,
     COMMIT_HEAD = 192,
     COMMIT_FORMAT = 1,

@@ -199,6 +199,7 @@ void store_stats(const struct store *store, uint64_t *stats)
     stats[STAT_compacted_in] += store->compact.bytes_in;
     stats[STAT_compacted_out] += store->compact.bytes_out;
     stats[STAT_zeroed_bytes] += store->maker.zeroed_bytes;
+    stats[STAT_recycled_segments] += store->maker.recycled_segments;
     stats[STAT_footer_bytes] += store->log.footer_bytes_landed;
     stats[STAT_scrubbed_bytes] += store->scrub.bytes;
     stats[STAT_scrub_age] = kho_max(stats[STAT_scrub_age], scrub_age(&store->scrub));

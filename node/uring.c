@@ -297,10 +297,10 @@ void uring_sync(struct uring *uring, struct task *task, int fd)
     io_uring_sqe_set_data(sqe, task);
 }
 
-void uring_allocate(struct uring *uring, struct task *task, int fd, uint64_t len)
+void uring_allocate(struct uring *uring, struct task *task, int fd, uint64_t len, bool zeros)
 {
     struct io_uring_sqe *sqe = request(uring);
-    io_uring_prep_fallocate(sqe, fd, 0, 0, (off_t)len);
+    io_uring_prep_fallocate(sqe, fd, zeros ? FALLOC_FL_ZERO_RANGE : 0, 0, (off_t)len);
     io_uring_sqe_set_data(sqe, task);
 }
 

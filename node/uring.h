@@ -40,7 +40,7 @@ void uring_unlink(struct uring *uring, struct task *task, int folder_fd, const c
 void uring_rename(struct uring *uring, struct task *task, int folder_fd, const char *from,
                   const char *to);
 void uring_sync(struct uring *uring, struct task *task, int fd);
-void uring_allocate(struct uring *uring, struct task *task, int fd, uint64_t len);
+void uring_allocate(struct uring *uring, struct task *task, int fd, uint64_t len, bool zeros);
 void uring_read(struct uring *uring, struct task *task, int fd, uint8_t *to, uint32_t len,
                 uint64_t offset);
 /* `durable`: done when the bytes are stable (RWF_DSYNC). */

@@ -216,7 +216,8 @@ enum wire_episode_kind {
     X(zeroed_bytes, "bytes of zeros written into new segments since start")                        \
     X(footer_bytes, "bytes of footers written since start")                                        \
     X(scrubbed_bytes, "bytes of segments that the scrub read since start")                         \
-    X(scrub_age, "seconds since the scrub read the segment that waits longest for it")
+    X(scrub_age, "seconds since the scrub read the segment that waits longest for it")             \
+    X(recycled_segments, "segments whose files became new ones since start")
 
 enum wire_stat {
 #define KHO_STAT_ENUM(name, sentence) STAT_##name,

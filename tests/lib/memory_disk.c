@@ -128,26 +128,26 @@ static void file_sync(struct memory_file *f)
 
 static int file_rename(struct memory_disk *disk, const struct op *op)
 {
-    struct file_name from = op->name, to = op->name;
-    from.temporary = true;
-    to.temporary = false;
-    int at = file_find(disk, &from), old = file_find(disk, &to);
+    int at = file_find(disk, &op->name), old = file_find(disk, &op->target);
     if (at < 0)
         return -ENOENT;
     if (old >= 0)
         disk->files[old].named = false;
-    disk->files[at].name = to;
+    disk->files[at].name = op->target;
     return 0;
 }
 
 static int allocate(struct memory_disk *disk, const struct op *op)
 {
     struct memory_file *f = file_of(disk, op->file);
-    if (disk->free_bytes < op->len)
+    uint64_t more = op->len > f->size ? op->len - f->size : 0;
+    if (disk->free_bytes < more)
         return -ENOSPC;
-    disk->free_bytes -= op->len;
+    disk->free_bytes -= more;
     file_room(f, op->len);
-    f->size = op->len;
+    f->size += more;
+    if ((op->flags & OP_ALLOCATE_ZEROS) != 0 && f->used > 0)
+        memset(f->data, 0, f->used);
     return 0;
 }
 

@@ -158,7 +158,8 @@ static void rig_begin(struct rig *rig, uint64_t seed)
     assert_int_equal(carry_out(rig, open), 0);
     assert_int_equal(carry_out(rig, (struct op){.kind = OP_ALLOCATE, .file = 1, .len = 8192}), 0);
     assert_int_equal(carry_out(rig, (struct op){.kind = OP_SYNC, .file = 1}), 0);
-    assert_int_equal(carry_out(rig, (struct op){.kind = OP_RENAME, .name = segment_new}), 0);
+    assert_int_equal(
+        carry_out(rig, (struct op){.kind = OP_RENAME, .name = segment_new, .target = segment}), 0);
     assert_int_equal(carry_out(rig, (struct op){.kind = OP_SYNC_FOLDER}), 0);
 }
 

@@ -153,13 +153,12 @@ static int32_t run_write(struct vdisk *disk, const struct io *io, struct inode *
 static int32_t run_rename(struct vdisk *disk, const struct op *op)
 {
     struct entry *entry = dir_find(&disk->seen, &op->name);
-    struct file_name to = op->name;
-    to.temporary = false;
-    if (entry == NULL || !op->name.temporary)
+    if (entry == NULL)
         return -ENOENT;
-    change_make(
-        disk,
-        (struct change){.kind = CHANGE_RENAME, .name = op->name, .to = to, .inode = entry->inode});
+    change_make(disk, (struct change){.kind = CHANGE_RENAME,
+                                      .name = op->name,
+                                      .to = op->target,
+                                      .inode = entry->inode});
     return 0;
 }
 
@@ -174,6 +173,8 @@ static int32_t run_file(struct vdisk *disk, struct io *io, struct inode *inode)
             return -ENOSPC;
         }
         inode_size(inode, io->copy.len, false, disk->clock);
+        if ((io->copy.flags & OP_ALLOCATE_ZEROS) != 0)
+            inode_zero(inode, disk->clock);
         return 0;
     case OP_READ:
         if (sim_chance(disk->sim, disk->faults.read_error)) {

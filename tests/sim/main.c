@@ -66,6 +66,8 @@ static bool run(uint64_t seed, bool story, bool quiet, uint64_t *ret_trace)
                        (unsigned long long)sim.faults[i]);
         if (w->compacted > 0)
             printf(" compacted %llu", (unsigned long long)w->compacted);
+        if (w->recycled > 0)
+            printf(" recycled %llu", (unsigned long long)w->recycled);
         if (w->history.unjudged > 0)
             printf(" (%u searches gave up)", w->history.unjudged);
         printf("\n");

@@ -78,6 +78,15 @@ void inode_write(struct inode *inode, uint64_t offset, const uint8_t *bytes, siz
     }
 }
 
+void inode_zero(struct inode *inode, uint64_t now)
+{
+    static const uint8_t zeros[CHUNK];
+    for (size_t i = 0; i < inode->chunk_count; i++)
+        if (inode->chunks[i] != NULL && i * CHUNK < inode->size)
+            inode_write(inode, i * CHUNK, zeros, (size_t)kho_min(CHUNK, inode->size - i * CHUNK),
+                        false, now);
+}
+
 size_t inode_read(const struct inode *inode, uint64_t offset, uint8_t *to, size_t len)
 {
     if (offset >= inode->size)

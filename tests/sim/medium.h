@@ -45,6 +45,8 @@ struct dir {
 void inode_size(struct inode *inode, uint64_t size, bool stable, uint64_t now);
 void inode_write(struct inode *inode, uint64_t offset, const uint8_t *bytes, size_t len,
                  bool stable, uint64_t now);
+/* All of it reads as zeros. */
+void inode_zero(struct inode *inode, uint64_t now);
 size_t inode_read(const struct inode *inode, uint64_t offset, uint8_t *to, size_t len);
 /* What was written up to `when` becomes stable. */
 void inode_sync(struct inode *inode, uint64_t when);

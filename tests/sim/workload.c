@@ -113,8 +113,10 @@ void workload_run(struct workload *w, struct sim *sim)
         trouble_heal(w);
     if (!sim->failed)
         verdict(w);
-    for (uint32_t i = 0; i < options.nodes; i++)
+    for (uint32_t i = 0; i < options.nodes; i++) {
         w->compacted += node_stat(&w->cluster->nodes[i], STAT_compacted_segments);
+        w->recycled += node_stat(&w->cluster->nodes[i], STAT_recycled_segments);
+    }
 }
 
 void workload_fini(struct workload *w)

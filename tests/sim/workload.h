@@ -50,7 +50,7 @@ struct workload {
     bool readmit;         /* it waits to be let in */
     int32_t troubled;     /* the node that is down or worse, -1: none */
     uint64_t ops_ok, ops_failed, ops_doubtful;
-    uint64_t compacted; /* segments, since the nodes' last start */
+    uint64_t compacted, recycled; /* segments, since the nodes' last start */
 };
 
 /* The plan and the cluster that a seed stands for. */

@@ -37,8 +37,8 @@ static int teardown(void **state)
     return 0;
 }
 
-/* Carries out the op that is there. Its kind, or 0: the maker waits. */
-static uint8_t step(struct bench *b, struct op *ret_op)
+/* Ends the op that is there, with an error or as it should. Its kind, or 0: the maker waits. */
+static uint8_t step_end(struct bench *b, int error, struct op *ret_op)
 {
     struct queue *link = queue_pop(&b->world.outbox);
     if (link == NULL)
@@ -46,11 +46,22 @@ static uint8_t step(struct bench *b, struct op *ret_op)
     struct op *op = KHO_CONTAINER_OF(link, struct op, link);
     assert_true(queue_empty(&b->world.outbox));
     *ret_op = *op;
-    op->result = op->kind == OP_WRITE ? (int32_t)op->len : 0;
+    op->result = error != 0 ? error : op->kind == OP_WRITE ? (int32_t)op->len : 0;
     b->depot.ops--;
     if (maker_completed(&b->maker, op, (struct kho_now){0}, &b->made))
         b->done = true;
     return ret_op->kind;
+}
+
+static uint8_t step(struct bench *b, struct op *ret_op)
+{
+    return step_end(b, 0, ret_op);
+}
+
+static uint8_t step_fail(struct bench *b, int error)
+{
+    struct op op;
+    return step_end(b, error, &op);
 }
 
 static void expect(struct bench *b, enum op_kind kind)
@@ -141,12 +152,80 @@ static void stopped(void **state)
     assert_false(b->done);
 }
 
+/* The maker ends what it was at and begins with the file of a segment that retired. */
+static void recycle(struct bench *b, uint64_t id)
+{
+    struct segment segment = {.id = id, .size = SEGMENT, .alignment = 4096, .sealed = true};
+    struct op op;
+    maker_pace(&b->maker, 0, true, (struct kho_now){0});
+    while (!b->done)
+        assert_true(step(b, &op) != 0);
+    b->done = false;
+    assert_int_equal(manifest_add_segment(&b->depot.manifest, &segment), 0);
+    assert_int_equal(manifest_retire(&b->depot.manifest, b->depot.manifest.newest), 0);
+    b->depot.kept = id;
+    maker_start(&b->maker);
+    assert_int_equal(b->depot.kept, 0);
+}
+
+/* A retired segment's file is taken under the temporary name of the new one, and made zeros before
+ * anything else. */
+static void recycled(void **state)
+{
+    struct bench *b = *state;
+    struct op op;
+    recycle(b, 77);
+    assert_int_equal(step(b, &op), OP_RENAME);
+    assert_int_equal(op.name.id, 77);
+    assert_false(op.name.temporary);
+    assert_int_equal(op.target.id, b->maker.id);
+    assert_true(op.target.temporary);
+    assert_int_equal(step(b, &op), OP_OPEN);
+    assert_int_equal(op.flags, OP_OPEN_DIRECT);
+    assert_int_equal(step(b, &op), OP_ALLOCATE);
+    assert_int_equal(op.flags, OP_ALLOCATE_ZEROS);
+    assert_int_equal(op.len, SEGMENT);
+    maker_pace(&b->maker, SEGMENT, false, (struct kho_now){0});
+    expect_zeros(b, 0, SEGMENT);
+    expect_end(b);
+    assert_int_equal(b->maker.recycled_segments, 1);
+    assert_false(manifest_is_retired(&b->depot.manifest, 77));
+}
+
+/* Where the file is gone, or the file system can't make it zeros, the next one is a fresh one. */
+static void not_recycled(void **state)
+{
+    struct bench *b = *state;
+    struct op op;
+    recycle(b, 77);
+    assert_int_equal(step_fail(b, -ENOENT), OP_RENAME);
+    assert_int_equal(step(b, &op), 0);
+    assert_false(maker_busy(&b->maker));
+    maker_start(&b->maker);
+    expect(b, OP_OPEN);
+    recycle(b, 78);
+    expect(b, OP_RENAME);
+    expect(b, OP_OPEN);
+    assert_int_equal(step_fail(b, -EOPNOTSUPP), OP_ALLOCATE);
+    expect(b, OP_CLOSE_FILE);
+    expect(b, OP_UNLINK);
+    assert_false(maker_busy(&b->maker));
+    assert_true(b->depot.recycling_fails);
+    assert_false(b->depot.read_only);
+    maker_start(&b->maker);
+    assert_int_equal(step(b, &op), OP_OPEN);
+    assert_int_equal(op.flags, OP_OPEN_CREATE | OP_OPEN_DIRECT);
+    assert_int_equal(b->maker.recycled_segments, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(paced, setup, teardown),
         cmocka_unit_test_setup_teardown(hurried, setup, teardown),
         cmocka_unit_test_setup_teardown(stopped, setup, teardown),
+        cmocka_unit_test_setup_teardown(recycled, setup, teardown),
+        cmocka_unit_test_setup_teardown(not_recycled, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
