@@ -17,7 +17,8 @@ enum {
     DEADLINE_MS_DEFAULT = 10000,
     UNAVAILABLE_AFTER_MS_DEFAULT = 2000,
     HEDGE_MS_DEFAULT = 50,
-    BYTES_MAX_DEFAULT = 64 << 20
+    BYTES_MAX_DEFAULT = 64 << 20,
+    COMPRESS_MIN_DEFAULT = 8000
 };
 
 static void *heap_allocate(size_t size, void *arg)
@@ -39,7 +40,8 @@ void kho_options_init_sized(struct kho_options *options, size_t struct_size)
                               .unavailable_after_ms = UNAVAILABLE_AFTER_MS_DEFAULT,
                               .hedge_ms = HEDGE_MS_DEFAULT,
                               .inflight_bytes_max = BYTES_MAX_DEFAULT,
-                              .holdback_bytes_max = BYTES_MAX_DEFAULT};
+                              .holdback_bytes_max = BYTES_MAX_DEFAULT,
+                              .compress_min = COMPRESS_MIN_DEFAULT};
     memcpy(options, &all, kho_min(struct_size, sizeof all));
 }
 
@@ -64,6 +66,8 @@ int api_options_take(const struct kho_options *options, struct kho_options *ret_
         taken.inflight_bytes_max = defaults.inflight_bytes_max;
     if (taken.holdback_bytes_max == 0)
         taken.holdback_bytes_max = defaults.holdback_bytes_max;
+    if (taken.compress_min == 0)
+        taken.compress_min = defaults.compress_min;
     if (taken.heap.allocate == NULL)
         taken.heap = (struct kho_heap){.allocate = heap_allocate, .release = heap_release};
     *ret_options = taken;

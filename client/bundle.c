@@ -9,7 +9,7 @@
 #include <lz4.h>
 
 enum {
-    BUNDLE_VALUE_MAX = 1 << 10, /* a larger value compresses well enough by itself */
+    BUNDLE_VALUE_MAX = CLIENT_COMPRESS_MIN - 1, /* a larger one would be alone in a block */
     BUNDLE_RAW_MIN = KHO_BLOCK_RAW_MAX / 2,
     BUNDLE_WALK_MAX = 4096, /* slots looked at for those of one set of replicas */
     BUNDLE_RECORDS_MAX = KHO_BLOCK_RAW_MAX / (KHO_RECORD_HEAD + 1)

@@ -33,6 +33,7 @@ static void client_options_take(struct client *client, const struct kho_options 
         options->inflight_bytes_max != 0 ? options->inflight_bytes_max : CLIENT_BYTES_MAX;
     client->holdback_bytes_max =
         options->holdback_bytes_max != 0 ? options->holdback_bytes_max : CLIENT_BYTES_MAX;
+    client->compress_min = options->compress_min != 0 ? options->compress_min : CLIENT_COMPRESS_MIN;
 }
 
 int client_create(const struct kho_options *options, uint64_t seed, struct kho_now now,

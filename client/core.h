@@ -22,6 +22,10 @@
 
 #define CLIENT_NEVER UINT64_MAX
 
+/* A value from here on is compressed by itself. Below, two records and more fit in a block, and are
+ * smaller together (bundle.h): by a quarter at 2 KiB, by a twentieth here. */
+#define CLIENT_COMPRESS_MIN 8000u
+
 /* What is asked of a replica for a record (item.h). */
 enum slot_kind { SLOT_PROBE, SLOT_WRITE, SLOT_COPY, SLOT_READ, SLOT_KINDS };
 
@@ -138,6 +142,7 @@ struct client {
     uint64_t hedge_budget;
     uint64_t inflight_bytes_max;
     uint64_t holdback_bytes_max;
+    uint32_t compress_min;
     uint8_t *piece;      /* KHO_PIECE_MAX bytes, for the check of a compressed value */
     struct queue outbox; /* of struct client_op */
 

@@ -2,8 +2,9 @@
  *
  * It owns the block that holds a call's items, results, slots, keys and values, from submission to
  * the moment when the done was delivered and no laggard needs a value any more. The happy path:
- * records_create copies what the caller lent, records_begin finds the collection and starts every
- * item, item.c and read.c end them one by one, the last end ends the call.
+ * records_create copies what the caller lent, compressing larger values on the way, records_begin
+ * finds the collection and starts every item, item.c and read.c end them one by one, the last end
+ * ends the call.
  *
  * How it fails: bad arguments and want of memory are told at submission, and nothing happens. A
  * call before the first map waits for it, `unavailable_after` at the longest. The deadline ends
@@ -12,6 +13,8 @@
 #include "bundle.h"
 #include "item.h"
 #include "quorum.h"
+
+#include <kho/piece.h>
 
 #define RECORDS_COUNT_MAX 65536u
 #define RECORDS_KEY_NEW   16u /* bytes of a key that append draws */
@@ -147,6 +150,24 @@ static int records_check(enum client_verb verb, const char *collection,
     return 0;
 }
 
+/* Copies a value as it will be sent to all replicas: compressed where that saves an eighth. Returns
+ * the bytes written, at most its own length. */
+static uint32_t records_copy_value(const struct client *client, struct item *item,
+                                   const uint8_t *from, uint8_t *to)
+{
+    uint32_t len = item->value_len;
+    item->content = content_hash(from, len);
+    item->value = to;
+    item->stored_len = len >= client->compress_min ? value_pack(from, len, to) : 0;
+    item->codec = item->stored_len > 0 ? KHO_CODEC_LZ4 : KHO_CODEC_NONE;
+    if (item->codec == KHO_CODEC_NONE) {
+        item->stored_len = len;
+        if (len > 0)
+            memcpy(to, from, len);
+    }
+    return item->stored_len;
+}
+
 /* Copies one item; `*to` moves on. 0 or KHO_ETOKEN. */
 static int records_copy(struct client *client, struct records *call, uint32_t index,
                         const struct kho_item *from, uint8_t **to)
@@ -172,11 +193,8 @@ static int records_copy(struct client *client, struct records *call, uint32_t in
     *to += item->key_len;
     item->value = *to;
     if (values) {
-        item->value_len = item->stored_len = (uint32_t)from->value_len;
-        if (from->value_len > 0)
-            memcpy(*to, from->value, from->value_len);
-        *to += from->value_len;
-        item->content = content_hash(item->value, item->value_len);
+        item->value_len = (uint32_t)from->value_len;
+        *to += records_copy_value(client, item, (const uint8_t *)from->value, *to);
     }
     item->tombstone = call->verb == CLIENT_DEL;
     call->results[index].key = item->key;

@@ -117,6 +117,11 @@ struct kho_options {
      * whose addresses went to other nodes doesn't read and write there. NULL: whichever answers
      * first. kho_cluster tells the id. */
     const uint8_t *cluster_id;
+    /* A value of at least so many bytes is compressed by the call that puts it, once for all its
+     * replicas, where that saves an eighth: about 1 ms for each MiB, on the thread of the call.
+     * Readers get what was put. Default 8,000 (smaller ones are compressed together, where several
+     * wait to be sent); UINT32_MAX: never. */
+    uint32_t compress_min;
 };
 
 /* Sets the defaults in the first struct_size bytes, which is what the caller knows of the struct:

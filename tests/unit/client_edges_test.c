@@ -127,7 +127,8 @@ static void test_alien_large_value(void **state)
     (void)state;
     for (int alien = 0; alien < FAKE_NODES; alien++) {
         struct fake_cluster *cluster = fake_open();
-        uint8_t *large = (uint8_t *)calloc(1, 300000);
+        uint8_t *large = (uint8_t *)malloc(300000);
+        fake_noise(large, 300000, 9);
         struct kho_item item = {.key = "a", .key_len = 1, .value = large, .value_len = 300000};
         struct fake_done put = {0};
         kho_call_id call;
@@ -290,7 +291,7 @@ static void test_forged_answers(void **state)
         struct kho_random random;
         kho_random_init(&random, seed);
         uint8_t *large = (uint8_t *)malloc(400000);
-        memset(large, (int)seed, 400000);
+        fake_noise(large, 400000, seed);
         struct kho_item item = {.key = "k7", .key_len = 2, .value = large, .value_len = 400000};
         struct fake_done put = {0};
         kho_call_id call;

@@ -41,6 +41,7 @@ static void test_destroy_in_the_middle(void **state)
         kho_call_id call;
         static char big[600000];
         struct kho_item item = {.key = "big", .key_len = 3, .value = big, .value_len = sizeof big};
+        fake_noise(big, sizeof big, 8);
         fake_submit(cluster, CLIENT_PUT, "people", "k", "v", NULL, 0, &done[0]);
         fake_submit(cluster, CLIENT_PUT, "people", "k", "w", NULL, 0, &done[1]);
         fake_submit(cluster, CLIENT_GET, "people", "k", NULL, NULL, 0, &done[2]);
@@ -62,18 +63,21 @@ static void failing_story(uint64_t fail_at, bool on, bool *ret_over)
     struct kho_options options = fake_options(cluster);
     static const enum client_verb verbs[] = {CLIENT_PUT, CLIENT_GET,    CLIENT_DEL,
                                              CLIENT_GET, CLIENT_APPEND, CLIENT_STAT};
-    static char big[400000];
+    static char big[400000], text[400000];
+    fake_noise(big, sizeof big, 10);
     cluster->fail_at = fail_at;
     cluster->fail_on = on;
     int status = client_create(&options, 42, cluster->now, &cluster->client);
     uint32_t submitted = 0;
-    for (size_t i = 0; status == 0 && i < KHO_COUNT_OF(verbs) * 2; i++) {
+    for (size_t i = 0; status == 0 && i < KHO_COUNT_OF(verbs) * 3; i++) {
         enum client_verb verb = verbs[i % KHO_COUNT_OF(verbs)];
         struct fake_done done = {0};
         kho_call_id call = 0;
         struct kho_item item = {.key = "k",
                                 .key_len = verb == CLIENT_APPEND ? 0 : 1,
-                                .value = i < 6 ? "v" : big,
+                                .value = i < 6    ? "v"
+                                         : i < 12 ? big
+                                                  : text,
                                 .value_len = i < 6 ? 1 : sizeof big};
         int taken = client_records(cluster->client, verb, "people", &item, 1, 3000, &done,
                                    cluster->now, &call);

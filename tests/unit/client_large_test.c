@@ -10,8 +10,7 @@ static void test_large_value(void **state)
     char *big = (char *)malloc(len);
     struct fake_done put = {0}, small, get = {0};
     kho_call_id call;
-    for (size_t i = 0; i < len; i++)
-        big[i] = (char)(i * 7 + i / 1000);
+    fake_noise(big, len, 7);
     struct kho_item item = {.key = "scan", .key_len = 4, .value = big, .value_len = len};
     assert_int_equal(client_records(cluster->client, CLIENT_PUT, "people", &item, 1, 0, &put,
                                     cluster->now, &call),
@@ -65,7 +64,7 @@ static void test_large_value_cut_short(void **state)
     char *big = (char *)malloc(len);
     struct fake_done put, get;
     kho_call_id call;
-    memset(big, 'b', len);
+    fake_noise(big, len, 11);
     struct kho_item item = {.key = "scan", .key_len = 4, .value = big, .value_len = len};
     fake_call(cluster, CLIENT_PUT, "k", "v");
     uint32_t hellos = cluster->nodes[0].hellos;

@@ -243,6 +243,15 @@ static void fake_destroy(struct fake_cluster *cluster)
 
 /* --- Calls ------------------------------------------------------------------------------------ */
 
+/* Bytes that don't compress. */
+static inline void fake_noise(void *bytes, size_t len, uint64_t seed)
+{
+    struct kho_random random;
+    kho_random_init(&random, seed);
+    for (size_t i = 0; i < len; i++)
+        ((uint8_t *)bytes)[i] = (uint8_t)kho_random_next(&random);
+}
+
 static inline kho_call_id fake_submit(struct fake_cluster *cluster, enum client_verb verb,
                                       const char *collection, const char *key, const char *value,
                                       const struct kho_token *token, uint32_t deadline_ms,

@@ -4,6 +4,8 @@
 #ifndef KHO_FAKE_NODE_H
 #define KHO_FAKE_NODE_H
 
+#include <kho/piece.h>
+
 #include <lz4.h>
 
 #include "client/core.h"
@@ -24,8 +26,11 @@ struct fake_record {
     uint32_t collection;
     uint16_t key_len;
     uint8_t key[KHO_KEY_MAX];
-    uint8_t *value;
+    uint8_t *value; /* as it came */
     uint32_t value_len;
+    uint32_t stored_len;
+    uint8_t codec;
+    struct kho_id hash;
 };
 
 struct fake_node {
@@ -229,11 +234,11 @@ static int fake_store(struct fake_node *node, const struct record *record, bool 
         return node->write_status;
     if (!copy && node->stale_below && at == NULL && record->version.counter <= node->floor)
         return KHO_ESTALE;
-    if (!record_value_matches(record))
+    static uint8_t piece[KHO_PIECE_MAX];
+    if (!value_matches(record, piece))
         return KHO_ECHECKSUM;
     if (at != NULL && version_compare(record->version, at->version) == 0 &&
-        (at->value_len != record->raw_len ||
-         (at->value_len > 0 && memcmp(at->value, record->value, at->value_len) != 0)))
+        (at->value_len != record->raw_len || !kho_id_equal(&at->hash, &record->hash)))
         return KHO_ECONFLICT;
     if (at != NULL && version_compare(record->version, at->version) <= 0)
         return 0;
@@ -250,10 +255,13 @@ static int fake_store(struct fake_node *node, const struct record *record, bool 
     memcpy(at->key, record->key, record->key_len);
     at->version = record->version;
     at->state = record_is_tombstone(record) ? WIRE_TOMBSTONE : WIRE_PRESENT;
-    at->value = (uint8_t *)malloc(record->raw_len + 1);
+    at->value = (uint8_t *)malloc(record->stored_len + 1);
     at->value_len = record->raw_len;
-    if (record->raw_len > 0)
-        memcpy(at->value, record->value, record->raw_len);
+    at->stored_len = record->stored_len;
+    at->codec = record->codec;
+    at->hash = record->hash;
+    if (record->stored_len > 0)
+        memcpy(at->value, record->value, record->stored_len);
     node->durable++;
     return 0;
 }
@@ -396,13 +404,13 @@ static void fake_read(struct fake_cluster *cluster, struct fake_conn *conn,
             .key_len = found->key_len,
             .flags = found->state == WIRE_TOMBSTONE ? KHO_RECORD_TOMBSTONE : 0,
             .version = found->version,
+            .codec = found->codec,
             .raw_len = found->value_len,
-            .stored_len = found->value_len,
+            .stored_len = found->stored_len,
+            .hash = found->hash,
             .key = found->key,
             .value = found->value,
         };
-        if (found->state != WIRE_TOMBSTONE)
-            record.hash = content_hash(found->value, found->value_len);
         if (node->corrupt)
             record.hash.bytes[3] ^= 1;
         answer.state = found->state;
