@@ -111,7 +111,7 @@ static int client_main(struct clients *clients, size_t index, void *arg)
     struct bench *b = arg;
     struct client_share *share = &clients->shares[index];
     struct client c = {.options = b->options, .figures = &share->figures};
-    int error = session_open(&c.session, b->seeds);
+    int error = session_open(&c.session, b->seeds, b->options->plain);
     if (error == 0) {
         error = workload_init(&c.workload, b->options, &b->values, index, clients->count);
         if (error == 0)
@@ -249,7 +249,7 @@ static void on_status(struct kho *client, int status, const struct kho_node_stat
 static void report_nodes(struct bench *b)
 {
     struct bench_session s = {.bench = b};
-    int error = session_open(&s.session, b->seeds);
+    int error = session_open(&s.session, b->seeds, false);
     if (error == 0)
         error = session_wait(&s.session,
                              kho_status(s.session.client, SESSION_DEADLINE_MS, on_status, &s));
@@ -308,7 +308,7 @@ static int nodes_start(struct bench *b)
 static int collection_make(struct bench *b)
 {
     struct session session;
-    int error = session_open(&session, b->seeds);
+    int error = session_open(&session, b->seeds, false);
     if (error == 0)
         error = session_collection(&session, LOAD_COLLECTION);
     session_close(&session);

@@ -81,6 +81,7 @@ static const struct spec {
      VALUE_MIN, 16777216, KIND_RANGE, OF_ALL},
     {"incompressible", NULL, "values of random bytes; else they are JSON of citizens",
      AT(incompressible), 0, 0, KIND_FLAG, OF_ALL},
+    {"plain", NULL, "the client compresses no value by itself", AT(plain), 0, 0, KIND_FLAG, OF_ALL},
     {"seed", "N", "the same seed makes the same records and choices (default 1)", AT(seed), 0, 1e18,
      KIND_NUMBER, OF_ALL},
     {"json", "FILE", "the report, as JSON (-: standard output)", AT(json), 0, 0, KIND_TEXT, OF_ALL},

@@ -30,6 +30,7 @@ struct load_options {
     const struct mix *mix;         /* mixed; of the others not looked at */
     uint64_t value_min, value_max; /* bytes */
     bool incompressible;
+    bool plain; /* the client compresses no values */
     uint64_t seed;
     const char *json;      /* where the report goes; NULL: nowhere */
     const char *histogram; /* where the distribution of latencies goes; NULL: nowhere */

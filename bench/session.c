@@ -19,7 +19,7 @@ int session_wait(struct session *session, int error)
     return session->status;
 }
 
-int session_open(struct session *session, const char *seeds)
+int session_open(struct session *session, const char *seeds, bool plain)
 {
     struct kho_options options;
     *session = (struct session){.client = NULL};
@@ -28,6 +28,8 @@ int session_open(struct session *session, const char *seeds)
         return error;
     kho_options_init(&options);
     options.cluster = seeds;
+    if (plain)
+        options.compress_min = UINT32_MAX;
     error = kho_open(&session->loop, &options, session_done, session, &session->client);
     if (error != 0) {
         uv_loop_close(&session->loop);

@@ -16,8 +16,10 @@ struct session {
     int status;
 };
 
-/* Opens a client of the cluster at `seeds`. 0, or what went wrong. */
-int session_open(struct session *session, const char *seeds);
+/* Opens a client of the cluster at `seeds`. `plain`: it compresses no values. 0, or what went
+ * wrong.
+ */
+int session_open(struct session *session, const char *seeds, bool plain);
 /* Waits until all is on all replicas or given up. Takes a zeroed struct. */
 void session_close(struct session *session);
 
