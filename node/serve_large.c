@@ -43,8 +43,9 @@ static uint32_t large_bytes(const struct record *record)
 
 static struct value_check *large_check_of(const struct request *request)
 {
-    uintptr_t end = (uintptr_t)(request->body + request->body_len);
-    return (struct value_check *)(uintptr_t)kho_round_up(end, alignof(struct value_check));
+    uint8_t *end = request->body + request->body_len;
+    size_t pad = -(uintptr_t)end & (alignof(struct value_check) - 1);
+    return (struct value_check *)(void *)(end + pad);
 }
 
 /* What can be said before the value is there. */

@@ -118,7 +118,7 @@ static void test_together(void **state)
     char keys[COUNT][4];
     struct fake_done done = {0};
     kho_call_id call;
-    text_fill(COUNT * LEN);
+    text_fill((size_t)COUNT * LEN);
     for (int i = 0; i < COUNT; i++) {
         snprintf(keys[i], sizeof keys[i], "k%02d", i);
         items[i] = (struct kho_item){
