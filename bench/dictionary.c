@@ -7,9 +7,13 @@
 #include "dictionary.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <kho/base.h>
 #include <kho/kho.h>
@@ -60,14 +64,51 @@ static int failed(const char *what, int error)
 
 /* --- Records ---------------------------------------------------------------------------------- */
 
+/* Its child's standard output; -1: the program isn't there. */
+static int apt_cache_start(pid_t *ret_pid)
+{
+    static char *const words[] = {(char *)"apt-cache", (char *)"dumpavail", NULL};
+    posix_spawn_file_actions_t actions;
+    int ends[2];
+    if (pipe2(ends, O_CLOEXEC) != 0)
+        return -1;
+    posix_spawn_file_actions_init(&actions);
+    posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
+    posix_spawn_file_actions_addopen(&actions, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
+    int error = posix_spawnp(ret_pid, words[0], &actions, NULL, words, environ);
+    posix_spawn_file_actions_destroy(&actions);
+    close(ends[1]);
+    if (error == 0)
+        return ends[0];
+    close(ends[0]);
+    return -1;
+}
+
+static int known_packages_load(struct entries *ret_all)
+{
+    pid_t pid;
+    int end = apt_cache_start(&pid);
+    if (end < 0)
+        return 0;
+    FILE *file = fdopen(end, "r");
+    int error = file != NULL ? entries_of_packages(file, ret_all) : -errno;
+    if (file != NULL)
+        (void)fclose(file);
+    else
+        close(end);
+    waitpid(pid, NULL, 0);
+    return error;
+}
+
 /* Leaves `ret_all` empty where this machine knows no packages. */
 static int packages_load(const char *path, struct entries *ret_all)
 {
-    static const char command[] = "apt-cache dumpavail 2>/dev/null";
-    FILE *file = path != NULL ? fopen(path, "re") : popen(command, "re");
+    if (path == NULL)
+        return known_packages_load(ret_all);
+    FILE *file = fopen(path, "re");
     int error = file != NULL ? entries_of_packages(file, ret_all) : -errno;
     if (file != NULL)
-        (void)(path != NULL ? fclose(file) : pclose(file));
+        (void)fclose(file);
     return error;
 }
 

@@ -253,13 +253,14 @@ int entries_without_heads(const struct entries *entries, struct entries *ret_ent
 int entries_split(const struct entries *entries, struct entries *ret_first,
                   struct entries *ret_second)
 {
-    struct entries halves[2] = {{0}, {0}};
+    struct entries first = {0}, second = {0};
     size_t stretch = (size_t)kho_min(STRETCH, entries->count / 4 + 1);
     int error = 0;
     for (size_t i = 0; i < entries->count && error == 0; i++) {
-        size_t at = entries->at[i];
-        error = entries_add(&halves[i / stretch % 2], entries->bytes + at, entries->at[i + 1] - at);
+        size_t at = entries->at[i], size = entries->at[i + 1] - at;
+        struct entries *half = i / stretch % 2 == 0 ? &first : &second;
+        error = entries_add(half, entries->bytes + at, size);
     }
-    finished(error, &halves[0], ret_first);
-    return finished(error, &halves[1], ret_second);
+    finished(error, &first, ret_first);
+    return finished(error, &second, ret_second);
 }

@@ -233,7 +233,7 @@ const char *human_seconds(double seconds, struct small_text *text)
         snprintf(text->text, sizeof text->text, "%.*f s", seconds < 10 ? 1 : 0, seconds);
     else if (whole < 3600)
         snprintf(text->text, sizeof text->text, "%lu min %02lu s", whole / 60, whole % 60);
-    else if (whole < 2 * 86400)
+    else if (whole < 2ul * 86400)
         snprintf(text->text, sizeof text->text, "%lu h %02lu min", whole / 3600, whole / 60 % 60);
     else
         snprintf(text->text, sizeof text->text, "%lu d %02lu h", whole / 86400, whole / 3600 % 24);

@@ -482,7 +482,7 @@ static void fake_status(struct fake_cluster *cluster, struct fake_conn *conn,
     const uint64_t *stats = cluster->nodes[conn->node].stats[conn->shard];
     uint8_t answer[STAT_COUNT * WIRE_STAT_VALUE];
     for (int i = 0; i < STAT_COUNT; i++)
-        kho_store64(answer + i * WIRE_STAT_VALUE, stats[i]);
+        kho_store64(answer + (size_t)i * WIRE_STAT_VALUE, stats[i]);
     fake_answer(cluster, conn, ask, WIRE_STATUS, 0, STAT_COUNT, 0, answer, sizeof answer);
 }
 

@@ -21,7 +21,7 @@ static inline int check(struct rig *rig, uint32_t collection, uint32_t number, u
 /* The offset of the n-th commit (from 0) of a segment of one-page commits. */
 static inline uint64_t page(uint32_t n)
 {
-    return 4096u * (1 + n);
+    return 4096ull * (1 + n);
 }
 
 /* Twenty commits of one record each, then a mark. */
