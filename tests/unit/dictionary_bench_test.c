@@ -30,6 +30,7 @@ static struct record record_at(const struct entries *e, size_t i)
     struct record record = {0};
     size_t len = e->at[i + 1] - e->at[i];
     assert_int_equal(record_decode(e->bytes + e->at[i], len, &record), (int)len);
+    KHO_ASSERT(record.key != NULL);
     assert_true(record_value_matches(&record));
     return record;
 }
