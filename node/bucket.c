@@ -152,7 +152,10 @@ void bucket_prefetch_entry(const uint8_t *bucket, struct key_tag tag)
     uint8_t print = tag_bits(tag, bucket[BUCKET_DEPTH]);
     uint32_t word = 0;
     uint64_t marks = 0;
-    const uint8_t *entry = bucket + entry_offset(bucket, print_next(bucket, print, &word, &marks));
+    uint32_t i = print_next(bucket, print, &word, &marks);
+    if (i == bucket_count(bucket))
+        return;
+    const uint8_t *entry = bucket + entry_offset(bucket, i);
     __builtin_prefetch(entry);
     __builtin_prefetch(entry + INDEX_ENTRY_BYTES - 1);
 }
@@ -163,6 +166,17 @@ void bucket_prefetch_whole(const uint8_t *bucket)
     const uint8_t *end = bucket + entry_offset(bucket, bucket_count(bucket));
     for (const uint8_t *line = bucket; line < end; line += LINE)
         __builtin_prefetch(line);
+}
+
+void bucket_prefetch_growth(const uint8_t *bucket)
+{
+    uint32_t count = bucket_count(bucket);
+    if (count == bucket[BUCKET_ROOM]) {
+        bucket_prefetch_whole(bucket);
+        return;
+    }
+    __builtin_prefetch(bucket + entry_offset(bucket, count), 1);
+    __builtin_prefetch(bucket + entry_offset(bucket, count + 1) - 1, 1);
 }
 
 /* The lowest print above `print`; if there is none, 255. */

@@ -81,10 +81,12 @@ void bucket_get(const uint8_t *bucket, uint32_t i, struct index_entry *ret_entry
 void bucket_set(uint8_t *bucket, uint32_t i, const struct index_entry *entry);
 void bucket_repoint(uint8_t *bucket, uint32_t i, uint64_t place);
 /* Fetches towards the cache what bucket_find() reads: the prints; then, when they have arrived, the
- * first entry that it would look at, or the place behind the last one. */
+ * first entry that it would look at. */
 void bucket_prefetch_prints(const uint8_t *bucket);
 void bucket_prefetch_entry(const uint8_t *bucket, struct key_tag tag);
-/* All of it, when its head has arrived. */
+/* What adding an entry touches, when its head has arrived: the place behind the last one, or all of
+ * a bucket that is full. */
+void bucket_prefetch_growth(const uint8_t *bucket);
 void bucket_prefetch_whole(const uint8_t *bucket);
 
 /* Adds an entry that isn't there, to a bucket that isn't full. The bucket may get another

@@ -269,10 +269,9 @@ void index_prefetch_growth(const struct index *index, uint32_t collection, uint3
         return;
     cell_ref ref = tree_bucket(&index->cells, &c->tables[partition].tree, tag);
     const uint8_t *bucket = cell_at(&index->cells, ref);
-    if (bucket_count(bucket) < bucket[BUCKET_ROOM])
-        return;
-    cells_prefetch(&index->cells, ref);
-    bucket_prefetch_whole(bucket);
+    if (bucket_count(bucket) == bucket[BUCKET_ROOM])
+        cells_prefetch(&index->cells, ref);
+    bucket_prefetch_growth(bucket);
 }
 
 /* An empty bucket for a table that has none. */

@@ -59,7 +59,8 @@ bool index_get(const struct index *index, uint32_t collection, uint32_t partitio
  * to 500 ns; whoever has many ahead goes through the steps for all of them first. */
 void index_prefetch(const struct index *index, uint32_t collection, uint32_t partition,
                     struct key_tag tag, uint32_t step);
-/* After that, what index_put() will move beside: the whole bucket, if it is full. */
+/* After that, what index_put() of a new key touches beside: its place, or the whole bucket, if that
+ * is full. */
 void index_prefetch_growth(const struct index *index, uint32_t collection, uint32_t partition,
                            struct key_tag tag);
 /* True if `entry` takes the place of an older one of its key: unless that has a higher version, or

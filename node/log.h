@@ -120,6 +120,9 @@ struct log_look {
 };
 void log_look(const struct log *log, uint32_t collection, uint32_t partition, struct key_tag tag,
               const struct record *record, struct log_look *ret_look);
+/* Fetches towards the cache what that look begins with. */
+void log_prefetch(const struct log *log, uint32_t collection, uint32_t partition,
+                  struct key_tag tag);
 
 /* 0 if `records` records of `bytes` bytes could be taken now; -EAGAIN: later; KHO_ENOSPACE. */
 int log_room(const struct log *log, uint64_t bytes, uint32_t records);

@@ -57,6 +57,8 @@ static void land_prefetch(const struct log *log, const struct commit *c, uint32_
         if (ahead >= c->entry_count)
             continue;
         const struct pending *p = &c->entries[ahead];
+        if (step == 0)
+            log_prefetch(log, p->collection, p->partition, p->tag);
         if (step < INDEX_PREFETCH_STEPS)
             index_prefetch(log->index, p->collection, p->partition, p->tag, step);
         else if (p->reserved)

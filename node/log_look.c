@@ -64,6 +64,12 @@ void log_look(const struct log *log, uint32_t collection, uint32_t partition, st
     *ret_look = look;
 }
 
+void log_prefetch(const struct log *log, uint32_t collection, uint32_t partition,
+                  struct key_tag tag)
+{
+    __builtin_prefetch(bucket_of(log, collection, partition, tag), 1);
+}
+
 void log_discard(struct log *log, uint32_t partition)
 {
     for (uint32_t i = 0; i < log->slots; i++) {

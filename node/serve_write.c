@@ -73,7 +73,7 @@ static uint32_t write_admit_all(struct conn *conn, struct serve_policy *policy,
         for (uint32_t i = 0; i < count; i++) {
             const struct store_entry *e = &entries[i];
             if (e->status == 0)
-                store_prefetch(store, e->record.collection, e->partition, e->hash, step);
+                store_prefetch_write(store, e->record.collection, e->partition, e->hash, step);
         }
     return refused;
 }

@@ -110,12 +110,13 @@ void store_floor(const struct store *store, uint32_t partition, uint64_t *ret_fl
 void store_probe(const struct store *store, uint32_t collection, uint32_t partition,
                  struct key_hash hash, struct wire_probe_answer *ret_answer);
 
-/* Fetches towards the cache what a probe or write of that key will touch, in so many steps
- * (index.h).
- */
+/* Fetches towards the cache what a probe, or a write, of that key will touch, in so many steps
+ * (index.h). */
 enum { STORE_PREFETCH_STEPS = 4 };
 void store_prefetch(const struct store *store, uint32_t collection, uint32_t partition,
                     struct key_hash hash, uint32_t step);
+void store_prefetch_write(const struct store *store, uint32_t collection, uint32_t partition,
+                          struct key_hash hash, uint32_t step);
 
 /* One read. The caller fills the first part, which it keeps in place until the read is done, and
  * `key` (lent: kept in place, too) unless the read is by tag (key_len 0). */

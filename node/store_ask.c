@@ -55,6 +55,14 @@ void store_prefetch(const struct store *store, uint32_t collection, uint32_t par
         index_prefetch(store->depot.index, collection, partition, key_tag(hash), step);
 }
 
+void store_prefetch_write(const struct store *store, uint32_t collection, uint32_t partition,
+                          struct key_hash hash, uint32_t step)
+{
+    if (step == 0)
+        log_prefetch(&store->log, collection, partition, key_tag(hash));
+    store_prefetch(store, collection, partition, hash, step);
+}
+
 bool store_read(struct store *store, struct store_read *read, struct kho_now now)
 {
     (void)now;

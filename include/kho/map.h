@@ -211,10 +211,11 @@ static inline int map_collection_by_name(const struct map *m, const char *name)
 static inline bool map_is_replica(const struct map *m, uint32_t partition, uint32_t replicas,
                                   uint32_t node)
 {
+    bool found = false;
+    /* Where the node stands is as good as random: to look at all costs less than to guess. */
     for (uint32_t k = 0; k < replicas; k++)
-        if (map_replica(m, partition, k) == node)
-            return true;
-    return false;
+        found |= map_replica(m, partition, k) == node;
+    return found;
 }
 static inline bool map_padded_text_valid(const uint8_t *p, size_t len)
 {

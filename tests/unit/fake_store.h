@@ -259,6 +259,15 @@ void store_prefetch(const struct store *store, uint32_t collection, uint32_t par
     (void)hash;
     (void)step;
 }
+void store_prefetch_write(const struct store *store, uint32_t collection, uint32_t partition,
+                          struct key_hash hash, uint32_t step)
+{
+    (void)store;
+    (void)collection;
+    (void)partition;
+    (void)hash;
+    (void)step;
+}
 
 void store_floor(const struct store *store, uint32_t partition, uint64_t *ret_floor,
                  uint64_t *ret_drops)
