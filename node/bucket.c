@@ -168,11 +168,13 @@ void bucket_prefetch_whole(const uint8_t *bucket)
         __builtin_prefetch(line);
 }
 
-void bucket_prefetch_growth(const uint8_t *bucket)
+void bucket_prefetch_growth(const struct cells *cells, const uint8_t *bucket)
 {
     uint32_t count = bucket_count(bucket);
     if (count == bucket[BUCKET_ROOM]) {
         bucket_prefetch_whole(bucket);
+        if (count < BUCKET_ENTRIES_MAX)
+            cells_prefetch_next(cells, bucket_pool(count + BUCKET_STEP));
         return;
     }
     __builtin_prefetch(bucket + entry_offset(bucket, count), 1);

@@ -86,7 +86,7 @@ void bucket_prefetch_prints(const uint8_t *bucket);
 void bucket_prefetch_entry(const uint8_t *bucket, struct key_tag tag);
 /* What adding an entry touches, when its head has arrived: the place behind the last one, or all of
  * a bucket that is full. */
-void bucket_prefetch_growth(const uint8_t *bucket);
+void bucket_prefetch_growth(const struct cells *cells, const uint8_t *bucket);
 void bucket_prefetch_whole(const uint8_t *bucket);
 
 /* Adds an entry that isn't there, to a bucket that isn't full. The bucket may get another

@@ -189,6 +189,19 @@ cell_ref cells_take(struct cells *cells, uint32_t number, cell_ref owner)
     return ref;
 }
 
+void cells_prefetch_next(const struct cells *cells, uint32_t number)
+{
+    enum { LINE = 64 };
+    const struct cell_pool *pool = &cells->pools[number];
+    if (queue_empty(&pool->roomy))
+        return;
+    const struct slab *slab = KHO_CONTAINER_OF(pool->roomy.next, struct slab, link);
+    uint32_t cell = slab->free != 0 ? slab->free - 1u : slab->fresh;
+    const uint8_t *at = (const uint8_t *)slab + SLAB_HEAD + (size_t)cell * pool->size;
+    for (const uint8_t *line = at; line < at + pool->size; line += LINE)
+        __builtin_prefetch(line, 1);
+}
+
 static bool pool_unsettled(const struct cell_pool *pool)
 {
     return pool->capacity - pool->used > pool->used / FREE_SHARE + slab_bytes(pool) / pool->size;

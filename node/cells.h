@@ -84,6 +84,8 @@ static inline void cells_prefetch(const struct cells *cells, cell_ref ref)
 {
     __builtin_prefetch(cells->slabs[ref >> SLAB_PLACE_BITS], 1);
 }
+/* And of the cell that cells_take() is likely to hand out: all that will be written to. */
+void cells_prefetch_next(const struct cells *cells, uint32_t pool);
 static inline cell_ref cell_owner(const uint8_t *cell)
 {
     return kho_load32(cell);

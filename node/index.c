@@ -25,8 +25,8 @@ enum {
 #define TOMBSTONE_BIT (1ull << 63)
 
 struct table {
+    struct tree tree; /* first: in the line that index_prefetch() fetches */
     struct index_digest digest;
-    struct tree tree;
 };
 
 struct collection {
@@ -271,7 +271,7 @@ void index_prefetch_growth(const struct index *index, uint32_t collection, uint3
     const uint8_t *bucket = cell_at(&index->cells, ref);
     if (bucket_count(bucket) == bucket[BUCKET_ROOM])
         cells_prefetch(&index->cells, ref);
-    bucket_prefetch_growth(bucket);
+    bucket_prefetch_growth(&index->cells, bucket);
 }
 
 /* An empty bucket for a table that has none. */
