@@ -18,9 +18,9 @@
 enum {
     CELL_SIZE_MIN = 8, /* a free cell's owner and the next one */
     SLAB_BYTES_MIN = 4096,
-    SLAB_HEAD = 48,  /* where the cells begin */
-    HEAP_HEAD = 8,   /* what the heap adds (glibc), of which the world knows nothing */
-    FREE_SHARE = 64, /* free cells: at most one for so many in use, and a slab */
+    SLAB_HEAD = 48,    /* where the cells begin */
+    HEAP_HEAD = 8,     /* what the heap adds (glibc), of which the world knows nothing */
+    FREE_SHARE = 1024, /* free cells: at most one for so many in use, and a slab */
     EVACUATED_LOOKED_AT = 8,
     SLABS_FIRST = 64,
     OFFSET_NEXT = 4 /* in a free cell: the next one */

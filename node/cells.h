@@ -3,7 +3,7 @@
  * A cell is a piece of a slab; a slab is one allocation of the shard's world, cut into cells of one
  * size: one of the pools that the user names. The heap would add 8 to 16 bytes to each part,
  * round it up, and keep what one size gives back from all others. Here a size (a multiple of 4) has
- * slabs of its own, and its free cells stay few: when they pass a sixteenth of those in use (and
+ * slabs of its own, and its free cells stay few: when they pass a thousandth of those in use (and
  * one slab), cells_settle() moves cells out of the emptiest slab until it can go back to the heap.
  * So cells move, and are named by reference:
  *
