@@ -111,6 +111,7 @@ static void begin(struct compact *compact, struct kho_now now)
 {
     uint32_t victim = choose(compact, &compact->urgent);
     compact->look_ns = now.mono_ns + LOOK_NS;
+    compact->newest = compact->depot->manifest.newest;
     if (victim == MANIFEST_NO_SLOT || (compact->memory == NULL && !memory_take(compact))) {
         if (compact->memory != NULL)
             memory_release(compact);
@@ -342,6 +343,12 @@ static void settle(struct compact *compact, struct kho_now now)
     compact->look_ns = now.mono_ns;
 }
 
+/* Now and then, and whenever the log has filled another segment. */
+static bool look_due(const struct compact *compact, struct kho_now now)
+{
+    return now.mono_ns >= compact->look_ns || compact->newest != compact->depot->manifest.newest;
+}
+
 void compact_turn(struct compact *compact, struct kho_now now)
 {
     struct depot *depot = compact->depot;
@@ -349,7 +356,7 @@ void compact_turn(struct compact *compact, struct kho_now now)
     if (depot->options.compact_rate == 0 || depot->index == NULL || depot->read_only ||
         depot->folder_failed)
         return;
-    if (compact->phase == PHASE_IDLE && now.mono_ns >= compact->look_ns)
+    if (compact->phase == PHASE_IDLE && look_due(compact, now))
         begin(compact, now);
     bool due = now.mono_ns >= compact->next_ns && welcome(compact);
     if (compact->phase == PHASE_COPY && due)

@@ -56,6 +56,7 @@ struct compact {
     uint32_t resume;   /* offset in the block under way: what is before it was copied */
     uint64_t sequence; /* the highest that carries copies */
     uint64_t look_ns;  /* when to look for a victim */
+    uint32_t newest;   /* segment at the last look */
     uint64_t next_ns;  /* when the next slice may be walked */
     uint8_t *memory;   /* of outs and scratch, while it works */
     uint8_t *scratch;  /* an unpacked block */

@@ -189,10 +189,28 @@ static void step_after_close(struct maker *maker)
     end(maker);
 }
 
+static void made(struct maker *maker, struct kho_now now, struct segment *ret_segment)
+{
+    struct depot *depot = maker->depot;
+    buffer_release(maker);
+    maker->step = STEP_IDLE;
+    if (maker->recycled != 0)
+        manifest_retired_gone(&depot->manifest, maker->recycled);
+    maker->recycled_segments += maker->recycled != 0;
+    *ret_segment = (struct segment){
+        .id = maker->id,
+        .size = depot->options.segment_bytes,
+        .alignment = depot->options.alignment,
+        .end = segment_start(depot->options.alignment),
+        .checked_ms = now.wall_ms,
+        .file = maker->file,
+        .open = true,
+    };
+}
+
 bool maker_completed(struct maker *maker, struct op *op, struct kho_now now,
                      struct segment *ret_segment)
 {
-    struct depot *depot = maker->depot;
     KHO_ASSERT(op == &maker->op && maker_busy(maker));
     if (maker->step == STEP_CLOSE || maker->step == STEP_UNLINK) {
         step_after_close(maker);
@@ -232,20 +250,7 @@ bool maker_completed(struct maker *maker, struct op *op, struct kho_now now,
     default:
         KHO_ASSERT(maker->step == STEP_FOLDER);
     }
-    buffer_release(maker);
-    maker->step = STEP_IDLE;
-    if (maker->recycled != 0)
-        manifest_retired_gone(&depot->manifest, maker->recycled);
-    maker->recycled_segments += maker->recycled != 0;
-    *ret_segment = (struct segment){
-        .id = maker->id,
-        .size = depot->options.segment_bytes,
-        .alignment = depot->options.alignment,
-        .end = segment_start(depot->options.alignment),
-        .checked_ms = now.wall_ms,
-        .file = maker->file,
-        .open = true,
-    };
+    made(maker, now, ret_segment);
     return true;
 }
 

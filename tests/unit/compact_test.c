@@ -156,6 +156,23 @@ static void keeps_up(void **state)
     check_all(rig, &shelf);
 }
 
+/* It looks for work whenever the log has filled a segment, however short a time that took. */
+static void looks_in_time(void **state)
+{
+    struct rig *rig = *state;
+    struct shelf shelf = {0};
+    rig_ready(rig);
+    switch_on(rig);
+    uint64_t began_ns = rig->now.mono_ns;
+    for (uint32_t i = 0; i < 20 * KEYS; i++) {
+        put(rig, &shelf, 1, i % KEYS, 20000);
+        rig_run(rig);
+    }
+    assert_true(rig->now.mono_ns - began_ns < 1000000000);
+    assert_true(stat_of(rig, STAT_compacted_segments) >= 10);
+    check_all(rig, &shelf);
+}
+
 static uint64_t segment_files(const struct rig *rig)
 {
     struct file_found files[MEMORY_FILES];
@@ -473,6 +490,7 @@ int main(void)
         COMPACT_TEST(keeps_all),
         COMPACT_TEST(keeps_up),
         COMPACT_TEST(recycling_crashes),
+        COMPACT_TEST(looks_in_time),
         COMPACT_TEST(compressed),
         COMPACT_TEST(crashes),
         COMPACT_TEST(reads_in_flight),
