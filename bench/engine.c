@@ -74,14 +74,15 @@ static int folder_make(struct engine *engine)
     return 0;
 }
 
-/* What the largest group may need at once: a GiB a round of values beside the floor's file and the
- * segments ahead of need; or the data set, whose records take less than 320 bytes each. */
+/* What the largest group may need at once: a GiB a round of values and one of the floor's new files
+ * beside its old one and the segments ahead of need; or the data set, whose records take less than
+ * 320 bytes each. */
 static int room_check(const struct engine *engine)
 {
     const struct engine_options *o = engine->options;
     struct statvfs fs;
     double gib = 1024.0 * 1024 * 1024;
-    double values = (double)o->rounds * (o->seconds < 1 ? o->seconds : 1) + 3;
+    double values = 2 * (double)o->rounds * (o->seconds < 1 ? o->seconds : 1) + 3;
     double herd = (double)o->records * 320 / gib + 3;
     double need = values > herd ? values : herd;
     if (statvfs(engine->folder, &fs) != 0) {

@@ -24,7 +24,13 @@ const char engine_help[] =
     "\n"
     "  append.1m .64k .16k .1k  values of that size that don't compress, over synced writes of "
     "the\n"
-    "                           engine's mean commit, as many in flight\n"
+    "                           engine's mean commit, as many in flight, to a file that was "
+    "written\n"
+    "                           before\n"
+    "  append.new.1m .64k …     the same, over such writes to a new file\n"
+    "  overwrite.1m .64k        the same with keys that were there already, so that the log's "
+    "files\n"
+    "                           are used again\n"
     "  append.300.qd1           one citizen (some 300 bytes) after another: the median time until\n"
     "                           it is durable, over that of a synced write of 4 KiB\n"
     "  append.300.qd64          64 citizens in flight, over bare writes of the same commits\n"
@@ -64,11 +70,18 @@ const char engine_help[] =
     "Exit codes: 0 done, 1 something failed, 2 wrong use.\n";
 
 static const char *const known_rows[] = {
-    "append.1m",         "append.64k",         "append.16k",          "append.1k",
-    "append.300.qd1",    "append.300.qd64",    "append.300.qd4096",   "append.300.core",
-    "memory.per_record", "disk.over_lz4",      "disk.footers",        "restart.10m",
-    "read.cold.qd32",    "read.cached",        "multiget.neighbours", "scan",
-    "compact.overwrite", "compact.foreground",
+    "append.1m",           "append.64k",
+    "append.16k",          "append.1k",
+    "append.new.1m",       "append.new.64k",
+    "append.new.16k",      "append.new.1k",
+    "overwrite.1m",        "overwrite.64k",
+    "append.300.qd1",      "append.300.qd64",
+    "append.300.qd4096",   "append.300.core",
+    "memory.per_record",   "disk.over_lz4",
+    "disk.footers",        "restart.10m",
+    "read.cold.qd32",      "read.cached",
+    "multiget.neighbours", "scan",
+    "compact.overwrite",   "compact.foreground",
 };
 
 /* True if one of the names in `rows` is `row`, or what `row` begins with before a dot. */

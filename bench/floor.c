@@ -44,6 +44,7 @@ struct run {
     bool registered;
     uint32_t file; /* the next sequential request's place */
     uint64_t offset;
+    bool ended; /* the last file's end was reached */
 };
 
 static int complain(const char *what, int error)
@@ -73,7 +74,7 @@ static int file_fill(int fd, uint64_t bytes, uint64_t seed)
     return error;
 }
 
-int floor_make(const char *path, uint64_t bytes, struct floor **ret_floor)
+static int make(const char *path, uint64_t bytes, bool filled, struct floor **ret_floor)
 {
     struct floor *floor = calloc(1, sizeof *floor);
     if (floor == NULL)
@@ -84,14 +85,26 @@ int floor_make(const char *path, uint64_t bytes, struct floor **ret_floor)
     floor->fds[0] = fd;
     floor->sizes[0] = bytes;
     floor->count = 1;
-    if (error == 0)
+    if (error == 0 && filled)
         error = file_fill(fd, bytes, 1);
+    else if (error == 0 && fsync(fd) != 0)
+        error = errno;
     if (error != 0) {
         floor_close(floor);
         return complain(path, error);
     }
     *ret_floor = floor;
     return 0;
+}
+
+int floor_make(const char *path, uint64_t bytes, struct floor **ret_floor)
+{
+    return make(path, bytes, true, ret_floor);
+}
+
+int floor_make_new(const char *path, uint64_t bytes, struct floor **ret_floor)
+{
+    return make(path, bytes, false, ret_floor);
 }
 
 static int file_add(struct floor *floor, int folder_fd, const char *name)
@@ -191,19 +204,23 @@ static uint32_t place_choose(struct run *run, uint64_t *ret_offset)
     if (run->offset + bytes > floor->sizes[run->file]) {
         run->file = (run->file + 1) % floor->count;
         run->offset = 0;
+        run->ended = run->plan->once && run->file == 0;
     }
     *ret_offset = run->offset;
     run->offset += bytes;
     return run->file;
 }
 
-static void request_begin(struct run *run, struct request *request)
+/* False: there is no more to be done. */
+static bool request_begin(struct run *run, struct request *request)
 {
-    struct io_uring_sqe *sqe = io_uring_get_sqe(&run->ring);
     uint32_t bytes = run->plan->bytes;
     int index = (int)(request - run->requests);
     uint64_t offset;
     int file = (int)place_choose(run, &offset);
+    if (run->ended)
+        return false;
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&run->ring);
     KHO_ASSERT(sqe != NULL);
     if (run->plan->write && run->registered)
         io_uring_prep_write_fixed(sqe, file, request->buffer, bytes, offset, index);
@@ -218,6 +235,7 @@ static void request_begin(struct run *run, struct request *request)
     io_uring_sqe_set_flags(sqe, IOSQE_FIXED_FILE);
     io_uring_sqe_set_data(sqe, request);
     request->began_ns = clock_ns();
+    return true;
 }
 
 /* Takes all that has ended; those go on while the clock is before `end_ns`. 0 or an errno. */
@@ -233,10 +251,8 @@ static int run_reap(struct run *run, uint64_t end_ns, uint32_t *in_flight)
         if (result != (int)run->plan->bytes)
             return result < 0 ? -result : EIO;
         histogram_add(&run->floor->latency, now_ns - request->began_ns, 1);
-        if (now_ns < end_ns) {
-            request_begin(run, request);
+        if (now_ns < end_ns && !run->ended && request_begin(run, request))
             (*in_flight)++;
-        }
     }
     return 0;
 }
@@ -244,7 +260,7 @@ static int run_reap(struct run *run, uint64_t end_ns, uint32_t *in_flight)
 int floor_run(struct floor *floor, const struct floor_plan *plan, struct floor_figures *ret_figures)
 {
     struct run run = {.floor = floor, .plan = plan};
-    uint32_t in_flight = plan->depth;
+    uint32_t in_flight = 0;
     KHO_ASSERT(plan->depth >= 1 && plan->depth <= DEPTH_MAX);
     for (uint32_t i = 0; i < floor->count; i++)
         if (floor->sizes[i] < plan->bytes)
@@ -254,8 +270,8 @@ int floor_run(struct floor *floor, const struct floor_plan *plan, struct floor_f
         return complain("the floor's ring", error);
     histogram_clear(&floor->latency);
     uint64_t began_ns = clock_ns(), end_ns = began_ns + (uint64_t)(plan->seconds * 1e9);
-    for (uint32_t i = 0; i < plan->depth; i++)
-        request_begin(&run, &run.requests[i]);
+    while (in_flight < plan->depth && request_begin(&run, &run.requests[in_flight]))
+        in_flight++;
     while (error == 0 && in_flight > 0) {
         int submitted = io_uring_submit_and_wait(&run.ring, 1);
         error =
