@@ -278,6 +278,15 @@ static int driver_open(struct node *node, const char *path)
 /* What is opened. */
 enum core { CORE_STORE, CORE_STILL_STORE, CORE_SHARD };
 
+/* Where it can't, it goes on without, as a node does. */
+static void areas_register(struct node *node)
+{
+    struct io_area areas[IO_AREAS_MAX];
+    uint32_t count =
+        node->shard != NULL ? shard_areas(node->shard, areas) : store_areas(node->store, areas);
+    uring_register(node->uring, areas, count);
+}
+
 static int core_open(struct node *node, const char *path, uint64_t memory, enum core core,
                      double *ret_seconds)
 {
@@ -296,6 +305,8 @@ static int core_open(struct node *node, const char *path, uint64_t memory, enum 
         options->compact_rate = 0;
     int code = core == CORE_SHARD ? shard_create(options, &node->shard)
                                   : store_create(options, &node->world, &node->store);
+    if (code == 0)
+        areas_register(node);
     if (code != 0 || start_await(node, path, ret_seconds) != 0) {
         node_drop(node);
         return code != 0 ? complain("the shard", strerror(-code)) : -1;

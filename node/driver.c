@@ -286,6 +286,24 @@ static void leftovers_await(struct driver *driver)
 
 /* --- Life ------------------------------------------------------------------------------------- */
 
+/* Where it can't, the node goes on without and says so. */
+static void areas_register(const struct driver *driver)
+{
+    struct io_area areas[IO_AREAS_MAX];
+    uint32_t count = shard_areas(driver->shard, areas);
+    int code = uring_register(driver->uring, areas, count);
+    if (code == 0)
+        return;
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < count; i++)
+        bytes += areas[i].bytes;
+    journal_write(
+        EVENT_WARNING,
+        "shard %u writes from buffers that the kernel has to look up each time: %s; raise "
+        "RLIMIT_MEMLOCK (LimitMEMLOCK= of the unit) by %llu KiB a shard",
+        driver->options->shard.shard, strerror(-code), (unsigned long long)(bytes >> 10));
+}
+
 static enum driver_exit driver_open(struct driver *driver)
 {
     const struct driver_options *options = driver->options;
@@ -311,6 +329,7 @@ static enum driver_exit driver_open(struct driver *driver)
                       code != 0 ? strerror(-code) : "no memory");
         return DRIVER_FAILED;
     }
+    areas_register(driver);
     return DRIVER_DONE;
 }
 

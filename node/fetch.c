@@ -70,6 +70,15 @@ void fetches_fini(struct reader *reader)
     world_release(world, reader->page.memory, reader->page.bytes);
 }
 
+uint32_t reader_areas(const struct reader *reader, struct io_area *ret_areas)
+{
+    for (uint32_t i = 0; i < READER_AREAS_MAX; i++) {
+        const struct fetch *f = &reader->fetches[i];
+        ret_areas[i] = (struct io_area){f->buffer, buffer_bytes(reader, f)};
+    }
+    return READER_AREAS_MAX;
+}
+
 /* --- Pages ------------------------------------------------------------------------------------ */
 
 void page_release(struct reader *reader, struct page *page)

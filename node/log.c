@@ -95,6 +95,14 @@ void log_fini(struct log *log)
     log->depot = NULL;
 }
 
+uint32_t log_areas(const struct log *log, struct io_area *ret_areas)
+{
+    for (uint32_t i = 0; i < log->slots; i++)
+        ret_areas[i] = (struct io_area){log->commits[i].base, LOG_COMMIT_BUFFER};
+    ret_areas[log->slots] = (struct io_area){log->footer.buffer, log->footer.bytes};
+    return log->slots + 1;
+}
+
 /* --- Gathering -------------------------------------------------------------------------------- */
 
 static void gather_open(struct log *log)

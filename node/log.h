@@ -108,6 +108,9 @@ struct log {
 
 int log_init(struct log *log, struct depot *depot);
 void log_fini(struct log *log);
+/* What commits and footers are written from: at most LOG_AREAS_MAX. Returns how many. */
+enum { LOG_AREAS_MAX = LOG_SLOTS_MAX + 1 };
+uint32_t log_areas(const struct log *log, struct io_area *ret_areas);
 
 /* What is known of a key from records in flight; the highest version of them. */
 struct log_look {

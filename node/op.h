@@ -79,6 +79,13 @@ struct op {
     uint64_t driver; /* the driver's own */
 };
 
+/* Memory that ops of files use again and again, from the core's beginning to its end. */
+struct io_area {
+    uint8_t *memory;
+    size_t bytes;
+};
+enum { IO_AREAS_MAX = 128 };
+
 /* A log line of the core, an output like an op. The driver prints and frees nothing: it copies. */
 enum event_level { EVENT_INFO = 1, EVENT_WARNING, EVENT_ERROR };
 

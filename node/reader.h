@@ -60,6 +60,9 @@ struct reader {
 
 int reader_init(struct reader *reader, struct depot *depot, struct queue *done);
 void reader_fini(struct reader *reader);
+/* What blocks are read into: READER_AREAS_MAX. Returns how many. */
+enum { READER_AREAS_MAX = READER_FETCHES + READER_WIDE };
+uint32_t reader_areas(const struct reader *reader, struct io_area *ret_areas);
 /* True: done at once. */
 bool reader_read(struct reader *reader, struct store_read *read);
 /* Of at most STORE_READS_CACHED reads, which are done at once: bit i for reads[i]. */

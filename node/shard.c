@@ -254,6 +254,11 @@ uint64_t shard_deadline(const struct shard *shard)
     return kho_min(deadline, shard->stop_deadline_ns);
 }
 
+uint32_t shard_areas(const struct shard *shard, struct io_area *ret_areas)
+{
+    return store_areas(shard->store, ret_areas);
+}
+
 void shard_hello(const struct shard *shard, struct kho_now now, struct wire_hello_node *ret_hello)
 {
     serve_hello(&shard->serve, ret_hello);

@@ -60,6 +60,10 @@ int shard_create(const struct shard_options *options, struct shard **ret_shard);
  * that no op's buffer is touched any more. Takes NULL. */
 void shard_destroy(struct shard *shard);
 
+/* The areas that most reads and writes of files lie in, at most IO_AREAS_MAX: a driver may make
+ * them known to the kernel. Returns how many. */
+uint32_t shard_areas(const struct shard *shard, struct io_area *ret_areas);
+
 /* Begins recovery. `files` is what the folder holds (temporary files too); read within the call. */
 void shard_start(struct shard *shard, const struct file_found *files, size_t count,
                  struct kho_now now);

@@ -17,6 +17,8 @@
 #include "live.h"
 #include "store_inside.h"
 
+#include <assert.h>
+
 static const uint64_t SPACE_LOOK_NS = 1000000000ull;
 static const uint64_t NS_PER_MS = 1000000ull;
 
@@ -60,6 +62,14 @@ int store_create(const struct shard_options *options, struct shard_world *world,
     *ret_store = store;
     return 0;
 }
+
+uint32_t store_areas(const struct store *store, struct io_area *ret_areas)
+{
+    uint32_t count = log_areas(&store->log, ret_areas);
+    return count + reader_areas(&store->reader, ret_areas + count);
+}
+
+static_assert((int)LOG_AREAS_MAX + (int)READER_AREAS_MAX <= (int)IO_AREAS_MAX, "all have room");
 
 static void waiters_free(struct store *store, struct queue *queue)
 {

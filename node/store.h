@@ -45,6 +45,8 @@ void world_push(struct shard_world *world, struct op *op);
 int store_create(const struct shard_options *options, struct shard_world *world,
                  struct store **ret_store);
 void store_destroy(struct store *store);
+/* shard_areas(). */
+uint32_t store_areas(const struct store *store, struct io_area *ret_areas);
 void store_start(struct store *store, const struct file_found *files, size_t count,
                  struct kho_now now);
 enum store_phase { STORE_STARTING, STORE_READY, STORE_STOPPING, STORE_STOPPED, STORE_FAILED };

@@ -18,12 +18,15 @@
 #include <poll.h>
 #include <sched.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
 struct uring {
     struct io_uring ring;
     char mode[96];
+    struct io_area areas[IO_AREAS_MAX]; /* that are registered, by rising address */
+    uint32_t area_count;
     uint64_t watch_ns; /* how long uring_wait() looks before it sleeps; 0: not at all */
     uint32_t trust;    /* that watching pays, up to TRUST_MAX */
 };
@@ -80,20 +83,24 @@ static int ring_register(const struct io_uring *ring, unsigned what, const void 
     return code < 0 ? -errno : 0;
 }
 
-/* From now on the ring carries out what is listed here and nothing else, whoever comes to fill its
- * queue. It was made disabled for that, and is enabled by the thread that uses it. */
+/* From now on the ring carries out what is listed here and registers nothing but buffers, whoever
+ * comes to fill its queue. It was made disabled for that, and is enabled by the thread that uses
+ * it. */
 static int ring_enable(struct io_uring *ring)
 {
-    static const uint8_t operations[] = {IORING_OP_OPENAT, IORING_OP_UNLINKAT,  IORING_OP_RENAMEAT,
-                                         IORING_OP_FSYNC,  IORING_OP_FALLOCATE, IORING_OP_READ,
-                                         IORING_OP_WRITE,  IORING_OP_ACCEPT,    IORING_OP_RECV,
-                                         IORING_OP_SEND,   IORING_OP_POLL_ADD};
-    struct io_uring_restriction list[KHO_COUNT_OF(operations)];
+    static const uint8_t operations[] = {
+        IORING_OP_OPENAT,     IORING_OP_UNLINKAT, IORING_OP_RENAMEAT, IORING_OP_FSYNC,
+        IORING_OP_FALLOCATE,  IORING_OP_READ,     IORING_OP_WRITE,    IORING_OP_ACCEPT,
+        IORING_OP_RECV,       IORING_OP_SEND,     IORING_OP_POLL_ADD, IORING_OP_READ_FIXED,
+        IORING_OP_WRITE_FIXED};
+    struct io_uring_restriction list[KHO_COUNT_OF(operations) + 1];
     memset(list, 0, sizeof list);
     for (size_t i = 0; i < KHO_COUNT_OF(operations); i++) {
         list[i].opcode = IORING_RESTRICTION_SQE_OP;
         list[i].sqe_op = operations[i];
     }
+    list[KHO_COUNT_OF(operations)] = (struct io_uring_restriction){
+        .opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = IORING_REGISTER_BUFFERS};
     int code = ring_register(ring, IORING_REGISTER_RESTRICTIONS, list, KHO_COUNT_OF(list));
     return code == 0 ? ring_register(ring, IORING_REGISTER_ENABLE_RINGS, NULL, 0) : code;
 }
@@ -152,6 +159,48 @@ void uring_destroy(struct uring *uring)
 const char *uring_mode(const struct uring *uring)
 {
     return uring->mode;
+}
+
+/* --- Areas ------------------------------------------------------------------------------------ */
+
+static int area_order(const void *a, const void *b)
+{
+    const struct io_area *left = a, *right = b;
+    uintptr_t l = (uintptr_t)left->memory, r = (uintptr_t)right->memory;
+    return (l > r) - (l < r);
+}
+
+int uring_register(struct uring *uring, struct io_area *areas, uint32_t count)
+{
+    struct iovec vectors[IO_AREAS_MAX];
+    KHO_ASSERT(uring->area_count == 0 && count <= IO_AREAS_MAX);
+    qsort(areas, count, sizeof *areas, area_order);
+    for (uint32_t i = 0; i < count; i++)
+        vectors[i] = (struct iovec){.iov_base = areas[i].memory, .iov_len = areas[i].bytes};
+    int code = io_uring_register_buffers(&uring->ring, vectors, count);
+    if (code < 0)
+        return code;
+    memcpy(uring->areas, areas, count * sizeof *areas);
+    uring->area_count = count;
+    return 0;
+}
+
+/* The number of the area that the bytes lie in, or -1. */
+static int area_of(const struct uring *uring, const uint8_t *bytes, uint32_t len)
+{
+    uint32_t low = 0, high = uring->area_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        if ((uintptr_t)uring->areas[middle].memory <= (uintptr_t)bytes)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low == 0)
+        return -1;
+    const struct io_area *area = &uring->areas[low - 1];
+    size_t at = (size_t)((uintptr_t)bytes - (uintptr_t)area->memory);
+    return at < area->bytes && len <= area->bytes - at ? (int)low - 1 : -1;
 }
 
 /* --- Turning it ------------------------------------------------------------------------------- */
@@ -308,7 +357,11 @@ void uring_read(struct uring *uring, struct task *task, int fd, uint8_t *to, uin
                 uint64_t offset)
 {
     struct io_uring_sqe *sqe = request(uring);
-    io_uring_prep_read(sqe, fd, to, len, offset);
+    int area = area_of(uring, to, len);
+    if (area >= 0)
+        io_uring_prep_read_fixed(sqe, fd, to, len, offset, area);
+    else
+        io_uring_prep_read(sqe, fd, to, len, offset);
     io_uring_sqe_set_data(sqe, task);
 }
 
@@ -316,7 +369,11 @@ void uring_write(struct uring *uring, struct task *task, int fd, const uint8_t *
                  uint64_t offset, bool durable)
 {
     struct io_uring_sqe *sqe = request(uring);
-    io_uring_prep_write(sqe, fd, from, len, offset);
+    int area = area_of(uring, from, len);
+    if (area >= 0)
+        io_uring_prep_write_fixed(sqe, fd, from, len, offset, area);
+    else
+        io_uring_prep_write(sqe, fd, from, len, offset);
     sqe->rw_flags = durable ? RWF_DSYNC : 0;
     io_uring_sqe_set_data(sqe, task);
 }

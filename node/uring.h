@@ -7,7 +7,7 @@
 #ifndef KHO_NODE_URING_H
 #define KHO_NODE_URING_H
 
-#include <kho/base.h>
+#include "op.h"
 
 struct uring;
 
@@ -26,6 +26,11 @@ void uring_destroy(struct uring *uring);
 /* How the ring was made, for the log. */
 const char *uring_mode(const struct uring *uring);
 
+/* Makes areas known to the kernel, once, so that it doesn't look up and pin their pages for each
+ * read and write that lies in one of them. They stay where they are until uring_destroy(); `areas`
+ * is sorted. 0; or -errno, and requests go on without: -ENOMEM where they are more than
+ * RLIMIT_MEMLOCK allows. */
+int uring_register(struct uring *uring, struct io_area *areas, uint32_t count);
 /* uring_wait() looks so long for something to end before it sleeps, while that pays; 0, the
  * beginning: it sleeps at once. */
 void uring_watch(struct uring *uring, uint64_t watch_ns);
