@@ -11,7 +11,7 @@ enum { ENTRY_VERSION = 8, ENTRY_WRITER = 16, ENTRY_PLACE = 20, ENTRY_VALUE = 26 
 #define TOMBSTONE_BIT (1ull << 63)
 
 static_assert(ENTRY_VALUE + 3 == INDEX_ENTRY_BYTES, "an entry is as long as it says");
-static_assert(BUCKET_ENTRIES_MAX <= UINT8_MAX, "the count is a byte");
+static_assert((int)BUCKET_ENTRIES_MAX < (int)CELL_DIRECTORY, "a count names no directory");
 static_assert(BUCKET_ENTRIES_MAX % 8 == 0 && BUCKET_STEP * (1 + INDEX_ENTRY_BYTES) >= 8,
               "prints are read eight at once, within the cell");
 static_assert(BUCKET_PRINTS % CELL_UNIT == 0, "buckets are whole units");
@@ -143,8 +143,9 @@ uint32_t bucket_find(const uint8_t *bucket, struct key_tag tag)
 
 void bucket_prefetch_prints(const uint8_t *bucket)
 {
+    enum { PRINTS_LIKELY = BUCKET_ENTRIES_MAX * 5 / 8 }; /* how many isn't known before they come */
     __builtin_prefetch(bucket);
-    __builtin_prefetch(bucket + BUCKET_PRINTS + BUCKET_ENTRIES_MAX - 8);
+    __builtin_prefetch(bucket + BUCKET_PRINTS + PRINTS_LIKELY - 1);
 }
 
 void bucket_prefetch_entry(const uint8_t *bucket, struct key_tag tag)
@@ -232,7 +233,6 @@ static cell_ref bucket_make(struct cells *cells, cell_ref owner, uint32_t depth,
         return 0;
     uint8_t *bucket = cell_at(cells, ref);
     memset(bucket + CELL_KIND, 0, BUCKET_PRINTS + room - CELL_KIND);
-    bucket[CELL_KIND] = CELL_BUCKET;
     bucket[BUCKET_DEPTH] = (uint8_t)depth;
     bucket[BUCKET_TOP] = top;
     bucket[BUCKET_ROOM] = (uint8_t)room;

@@ -3,14 +3,12 @@
  * A bucket is one cell (cells.h), so that what a look-up reads lies in one page:
  *
  *     0   4 owner     what refers to the bucket (tree.h)
- *     4   1 kind      CELL_BUCKET
- *     5   1 count     entries
- *     6   1 depth     so many leading bits of the tag are the bucket's own, 0 to 66
- *     7   1 top       the first 8 bits of its lowest tag
- *     8   1 room      entries that it has room for: a multiple of 2
- *     9   3 0
- *    12   n prints    room of them, in the entries' order; 0 behind the last
- *  12+n 29n entries   room of them, INDEX_ENTRY_BYTES each
+ *     4   1 count     entries; a directory has CELL_DIRECTORY here, more than any bucket
+ *     5   1 depth     so many leading bits of the tag are the bucket's own, 0 to 66
+ *     6   1 top       the first 8 bits of its lowest tag
+ *     7   1 room      entries that it has room for: a multiple of 2
+ *     8   n prints    room of them, in the entries' order; 0 behind the last
+ *   8+n 29n entries   room of them, INDEX_ENTRY_BYTES each
  *
  * A print is the 8 bits of the tag that follow the bucket's own: a look-up compares prints, eight
  * at once, and goes to the entry that they leave, hardly ever to more. Bits that bucket and print
@@ -36,13 +34,12 @@
 
 enum {
     CELL_KIND = 4, /* offset, in buckets and directories */
-    CELL_BUCKET = 1,
-    CELL_DIRECTORY = 2,
-    BUCKET_COUNT = 5,
-    BUCKET_DEPTH = 6,
-    BUCKET_TOP = 7,
-    BUCKET_ROOM = 8,
-    BUCKET_PRINTS = 12,
+    CELL_DIRECTORY = 0x80,
+    BUCKET_COUNT = CELL_KIND,
+    BUCKET_DEPTH = 5,
+    BUCKET_TOP = 6,
+    BUCKET_ROOM = 7,
+    BUCKET_PRINTS = 8,
     BUCKET_ENTRIES_MAX = 64,
     BUCKET_STEP = 2,
     BUCKET_DEPTH_MAX = 66,

@@ -13,15 +13,15 @@
  * A directory is a cell:
  *
  *     0   4 owner     as below
- *     4   1 kind      CELL_DIRECTORY (2)
+ *     4   1 kind      CELL_DIRECTORY
  *     5   1 bits      n, 1 to 8
  *     6   1 base      bits of the tag that come before
  *     7   1 0
  *     8 4*2^n         references; the top bit says that one is to a directory
  *
  * The owner of a bucket or directory is the directory above or, with the top bit set, the number of
- * its table. Buckets aren't joined when they empty: an empty one
- * takes 28 bytes, and goes with its table. */
+ * its table. Buckets aren't joined when they empty: an empty one takes 8 bytes, and goes with its
+ * table. */
 #ifndef KHO_NODE_TREE_H
 #define KHO_NODE_TREE_H
 

@@ -364,7 +364,8 @@ static void test_full_memory(void **state)
         if (rc != 0) {
             assert_int_equal(rc, KHO_EFULL);
             assert_false(index_get(f->index, 1, partition, e.tag, &e));
-            assert_true(index_memory(f->index) <= before + 2048);
+            /* A directory may have grown before no bucket was to be had: by a slab, the least. */
+            assert_true(index_memory(f->index) <= before + 4096);
             refused++;
         }
     }
