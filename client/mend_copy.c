@@ -243,7 +243,7 @@ static uint32_t mend_write_plan(const struct mend *mend, struct mend_column *col
                                 bool *ret_large)
 {
     const uint32_t room = KHO_FRAME_MAX - KHO_FRAME_HEAD;
-    uint32_t bytes = 0;
+    uint32_t bytes = 0, values = 0;
     *ret_large = false;
     column->first = column->next;
     column->count = 0;
@@ -251,19 +251,21 @@ static uint32_t mend_write_plan(const struct mend *mend, struct mend_column *col
         const struct mend_slot *slot = &mend->slots[column->next];
         if (!mend_waits(mend, slot, k))
             continue;
+        struct record record;
+        int head = record_decode_head(slot->bytes, slot->len, &record);
+        KHO_ASSERT(head > 0);
         uint32_t more = WIRE_DROPS + slot->len;
-        if (bytes + more > room && column->count > 0)
+        bool fits = bytes + more <= room && record.raw_len <= KHO_FRAME_VALUES_MAX - values;
+        if (!fits && column->count > 0)
             break;
         column->count++;
         if (more > room) {
-            struct record record;
-            int head = record_decode_head(slot->bytes, slot->len, &record);
-            KHO_ASSERT(head > 0);
             *ret_large = true;
             column->next++;
             return WIRE_DROPS + (uint32_t)head;
         }
         bytes += more;
+        values += record.raw_len;
     }
     return bytes;
 }

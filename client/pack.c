@@ -197,15 +197,19 @@ static const uint8_t pack_types[SLOT_KINDS] = {
 static uint32_t pack_entries(struct session *session, struct batch *batch, uint32_t max,
                              uint8_t *to, uint32_t room)
 {
-    uint32_t used = 0;
+    bool write = batch->kind == SLOT_WRITE || batch->kind == SLOT_COPY;
+    uint32_t used = 0, values = 0;
     while (batch->count < max && !queue_empty(&session->waiting[batch->kind])) {
         struct slot *slot = KHO_CONTAINER_OF(session->waiting[batch->kind].next, struct slot, link);
         uint32_t size = pack_entry_size(slot);
         if (size > room - used)
             break;
+        if (write && slot->item->value_len > KHO_FRAME_VALUES_MAX - values)
+            break;
         /* One of a bundle that is whole here begins a frame of its own. */
         if (batch->kind == SLOT_WRITE && batch->count > 0 && bundle_waits(session))
             break;
+        values += write ? slot->item->value_len : 0;
         queue_remove(&slot->link);
         session->waiting_count[batch->kind]--;
         if (batch->kind == SLOT_WRITE && slot->item->bundle == NULL)

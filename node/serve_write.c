@@ -17,7 +17,7 @@ enum { WRITE_AHEAD = 32 };
 static int write_decode(struct serve *serve, const uint8_t *body, uint32_t len, uint32_t count,
                         bool copy)
 {
-    uint32_t at = 0, before = copy ? WIRE_DROPS : 0;
+    uint32_t at = 0, before = copy ? WIRE_DROPS : 0, values = 0;
     for (uint32_t i = 0; i < count; i++) {
         struct store_entry *e = &serve->entries[i];
         if (len - at < before)
@@ -25,6 +25,10 @@ static int write_decode(struct serve *serve, const uint8_t *body, uint32_t len, 
         int used = record_decode(body + at + before, len - at - before, &e->record);
         if (used < 0)
             return used;
+        if (e->record.raw_len > KHO_FRAME_VALUES_MAX - values)
+            return KHO_EMALFORMED; /* a turn's work is bounded: all of it is unpacked for its hash
+                                    */
+        values += e->record.raw_len;
         e->drops = copy ? kho_load64(body + at) : 0;
         at += before + (uint32_t)used;
     }

@@ -53,7 +53,8 @@
  *           enum wire_state; `floor` and `drops` are the partition's (R7).
  *   WRITE   { record } x count, or, with KHO_FRAME_COPY (write-back or repair: an existing version,
  *           R6), { drops 8, record } x count: the drop number that this node told before the source
- *           was read (R7)
+ *           was read (R7). The values of all records have at most KHO_FRAME_VALUES_MAX bytes
+ *           uncompressed: as many as one may have
  *        -> { status 4, reserved 4 } x count, same order: 0 is a durable acknowledgement
  *   WRITE_LARGE  as WRITE with count 1, but the body ends before the value; the value follows in
  *           DATA frames of the same request id, the last without KHO_FRAME_MORE -> as WRITE.
@@ -124,6 +125,7 @@
 #define KHO_FRAME_MAX         (256u << 10)
 #define KHO_FRAME_ENTRIES_MAX 4096u
 #define KHO_FRAME_RAW_MAX     KHO_FRAME_MAX /* of WRITE_BLOCKS, uncompressed */
+#define KHO_FRAME_VALUES_MAX  KHO_VALUE_MAX /* of WRITE, uncompressed */
 #define KHO_LIST_RECORD_MAX   (64u << 10)
 #define KHO_ALL               0xFFFFFFFFu
 

@@ -138,6 +138,34 @@ static void test_together(void **state)
     fake_destroy(cluster);
 }
 
+/* However little is left of them, what goes in one frame unpacks to no more than one value may: the
+ * fake nodes look. */
+static void test_shrunk(void **state)
+{
+    (void)state;
+    enum { COUNT = 16, LEN = 2900000 };
+    struct fake_cluster *cluster = fake_open();
+    struct kho_item items[COUNT];
+    char keys[COUNT][4];
+    struct fake_done done = {0};
+    kho_call_id call;
+    memset(text, 'z', LEN);
+    fake_call(cluster, CLIENT_PUT, "warm", "up");
+    uint64_t before = cluster->nodes[0].writes;
+    for (int i = 0; i < COUNT; i++) {
+        snprintf(keys[i], sizeof keys[i], "k%02d", i);
+        items[i] = (struct kho_item){.key = keys[i], .key_len = 3, .value = text, .value_len = LEN};
+    }
+    assert_int_equal(client_records(cluster->client, CLIENT_PUT, "people", items, COUNT, 0, &done,
+                                    cluster->now, &call),
+                     0);
+    fake_run(cluster, 5000, NULL);
+    assert_int_equal(cluster->nodes[0].writes, before + COUNT);
+    for (int i = 0; i < COUNT; i++)
+        assert_int_equal(same_everywhere(cluster, keys[i])->value_len, LEN);
+    fake_destroy(cluster);
+}
+
 /* Noise goes as it is, and so does everything where the option says so. */
 static void test_as_it_is(void **state)
 {
@@ -227,9 +255,9 @@ static void test_write_back(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_text),       cmocka_unit_test(test_together),
-        cmocka_unit_test(test_as_it_is),   cmocka_unit_test(test_damaged_piece),
-        cmocka_unit_test(test_write_back),
+        cmocka_unit_test(test_text),          cmocka_unit_test(test_together),
+        cmocka_unit_test(test_shrunk),        cmocka_unit_test(test_as_it_is),
+        cmocka_unit_test(test_damaged_piece), cmocka_unit_test(test_write_back),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

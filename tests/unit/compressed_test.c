@@ -130,6 +130,42 @@ static void test_malformed(void **state)
     }
 }
 
+/* What a frame unpacks to is bounded by what one record may: four of 4 MiB pass, a byte more
+ * doesn't, and nothing of such a frame is stored. */
+static void test_bound(void **state)
+{
+    (void)state;
+    enum { EACH = KHO_VALUE_MAX / 4 };
+    memset(raw_value, 'z', sizeof raw_value);
+    for (uint32_t more = 0; more < 2; more++) {
+        struct serving *s = serving_ready();
+        struct wire_head head;
+        frame_begin(&frame);
+        for (uint32_t i = 0; i < 4 + more; i++) {
+            char key[] = {'k', 'e', 'y', '-', (char)('1' + i)};
+            uint32_t len = i < 4 ? EACH : 1;
+            bool compressed = i < 4;
+            struct record record = {.collection = 1,
+                                    .key_len = sizeof key,
+                                    .codec = compressed ? KHO_CODEC_LZ4 : KHO_CODEC_NONE,
+                                    .version = {.counter = 100, .writer = 7},
+                                    .raw_len = len,
+                                    .hash = content_hash(raw_value, len),
+                                    .key = (const uint8_t *)key,
+                                    .value = compressed ? packed : raw_value};
+            record.stored_len = compressed ? value_pack(raw_value, len, packed) : len;
+            frame_add_packed(&frame, &record);
+        }
+        uint64_t request = serving_send(s, 0, &frame, WIRE_WRITE, 0);
+        serving_turn(s);
+        const uint8_t *body = serving_expect(s, 0, request, more == 0 ? 0 : KHO_EMALFORMED, &head);
+        assert_int_equal(fake->count, more == 0 ? 4 : 0);
+        for (uint32_t i = 0; more == 0 && i < 4; i++)
+            assert_int_equal(status_at(body, i), 0);
+        serving_destroy(s);
+    }
+}
+
 /* In WRITE_BLOCKS, though no client sends it there. */
 static void test_in_block(void **state)
 {
@@ -221,9 +257,8 @@ static void test_large(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_write),
-        cmocka_unit_test(test_malformed),
-        cmocka_unit_test(test_in_block),
+        cmocka_unit_test(test_write), cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_bound), cmocka_unit_test(test_in_block),
         cmocka_unit_test(test_large),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -298,6 +298,7 @@ static void fake_write(struct fake_cluster *cluster, struct fake_conn *conn,
     struct fake_node *node = &cluster->nodes[conn->node];
     bool copy = (head->flags & KHO_FRAME_COPY) != 0;
     uint8_t *answers = (uint8_t *)calloc(head->count, WIRE_STATUS_ANSWER);
+    uint64_t values = 0;
     for (uint32_t i = 0; i < head->count; i++) {
         struct record record;
         if (copy) {
@@ -311,10 +312,12 @@ static void fake_write(struct fake_cluster *cluster, struct fake_conn *conn,
         assert_true(used > 0);
         body += used;
         len -= (size_t)used;
+        values += record.raw_len;
         int status = node->ignore ? 0 : fake_store(node, &record, copy);
         kho_store32(answers + (size_t)i * WIRE_STATUS_ANSWER, (uint32_t)status);
     }
     assert_int_equal(len, 0);
+    assert_true(values <= KHO_FRAME_VALUES_MAX);
     if (!node->lose_acks && !node->ignore)
         fake_answer(cluster, conn, head, head->type, 0, head->count, 0, answers,
                     (size_t)head->count * WIRE_STATUS_ANSWER);
