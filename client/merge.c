@@ -72,6 +72,15 @@ static struct place merge_item_place(const struct merge_item *item)
     return (struct place){item->entry.partition, item->entry.tag};
 }
 
+/* Too large to come with others: it didn't come along (NULL), or a node that doesn't keep to that
+ * sent it. */
+static bool record_large(const uint8_t *bytes, uint32_t len)
+{
+    struct record record;
+    return bytes == NULL || record_decode_head(bytes, len, &record) < 0 ||
+           record.raw_len > KHO_LIST_RECORD_MAX;
+}
+
 /* One replica's knowledge of the entry. */
 static void merge_add(const struct merge *merge, struct merge_entry *entry, uint32_t k,
                       const struct merge_item *item)
@@ -96,7 +105,8 @@ static void merge_add(const struct merge *merge, struct merge_entry *entry, uint
     if (merge->records && k == merge->records_column) {
         entry->record_len = item->entry.record_len;
         entry->record = entry->record_len > 0 ? column->records + item->record_at : NULL;
-        entry->large = entry->record == NULL && entry->state == WIRE_PRESENT;
+        entry->large =
+            entry->state == WIRE_PRESENT && record_large(entry->record, entry->record_len);
     }
 }
 

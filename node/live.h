@@ -4,8 +4,9 @@
  * A segment counts the weight of all records that were ever put into it and the bytes that their
  * blocks take as stored, and beside them the weight and number of those records that the index
  * names there. The share of the weight that is live tells how many of the stored bytes are, as if
- * all records of the segment compressed alike. Padding, heads of commits and room that a seal left
- * unused are in none of these: dead from birth.
+ * all records of the segment compressed alike: where values that compress well lie beside such that
+ * don't, less or more of it than that may be dead. Padding, heads of commits and room that a seal
+ * left unused are in none of these: dead from birth.
  *
  * The counts change where the index does: a record that lands, is repointed, or loses its value.
  * What was put into a sealed segment stands in the manifest; what the index names is counted anew

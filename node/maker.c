@@ -87,8 +87,9 @@ void maker_start(struct maker *maker)
     maker->hurry = false;
     maker->waiting = false;
     maker->error = 0;
-    maker->recycled = depot->kept;
-    depot->kept = 0;
+    maker->recycled = depot->recycling_fails ? 0 : depot->kept;
+    if (maker->recycled != 0)
+        depot->kept = 0;
     if (maker->recycled != 0)
         push(maker, STEP_TAKE, OP_RENAME);
     else
@@ -103,16 +104,28 @@ static void end(struct maker *maker)
     maker->step = STEP_IDLE;
 }
 
-/* The retired file can't be had: it stays one for the next start, and a fresh one is made. */
+/* The retired file can't be had: if it is there it is given up, and a fresh one is made. */
 static void take_fail(struct maker *maker, int error)
 {
+    struct depot *depot = maker->depot;
     char text[96];
     if (error != 0)
-        world_event(maker->depot->world, EVENT_WARNING,
+        world_event(depot->world, EVENT_WARNING,
                     "segment-%016llx can't be used again: %s; a new one is made",
                     (unsigned long long)maker->recycled,
                     depot_error_text(error, text, sizeof text));
+    if (error != 0 && error != -ENOENT && depot->kept == 0) {
+        depot->kept = maker->recycled;
+        depot->recycling_fails = true;
+    }
     end(maker);
+}
+
+/* Making zeros of a file is a help that not every file system gives: only the errors that would
+ * meet a fresh file as well count. */
+static bool zeros_unknown(int error)
+{
+    return error != 0 && error != -EIO && error != -ENOSPC && error != -EDQUOT;
 }
 
 /* Ends an attempt: closes the handle if it was opened, then removes the file. */
@@ -125,7 +138,7 @@ static void abandon(struct maker *maker, int error)
         take_fail(maker, error);
         return;
     }
-    if (step == STEP_ALLOCATE && maker->recycled != 0 && error == -EOPNOTSUPP) {
+    if (step == STEP_ALLOCATE && maker->recycled != 0 && zeros_unknown(error)) {
         depot->recycling_fails = true;
         error = 0;
     }

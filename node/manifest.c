@@ -161,6 +161,15 @@ static void damages_drop(struct manifest *manifest, uint64_t segment)
     manifest->damages.count = kept;
 }
 
+bool manifest_has_damage(const struct manifest *manifest, uint64_t segment)
+{
+    const struct damage *damages = manifest->damages.items;
+    for (uint32_t i = 0; i < manifest->damages.count; i++)
+        if (damages[i].segment == segment)
+            return true;
+    return false;
+}
+
 int manifest_retire(struct manifest *manifest, uint32_t slot)
 {
     struct segment *segment = manifest_segment(manifest, slot);

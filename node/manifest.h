@@ -214,6 +214,8 @@ int manifest_take_slot(struct manifest *manifest, uint32_t *ret_slot);
 void manifest_list(struct manifest *manifest, uint32_t slot, const struct segment *segment);
 /* Both. */
 int manifest_add_segment(struct manifest *manifest, const struct segment *segment);
+/* Whether a damage of that segment is known. */
+bool manifest_has_damage(const struct manifest *manifest, uint64_t segment);
 /* Takes a sealed segment in which nothing is wanted off the list, its damages too; the one before
  * it accounts for its sequences from now on, so that the log has no gap. Its slot stays taken until
  * manifest_free_slot(). -ENOMEM, and nothing happened. */

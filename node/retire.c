@@ -22,6 +22,9 @@ int retire_start(struct retire *retire, uint32_t slot)
     const struct segment *segment = manifest_segment(&depot->manifest, slot);
     KHO_ASSERT(!retire_busy(retire) && segment->live_records == 0);
     retire->id = segment->id;
+    retire->whole = segment->open && !segment->rewrite &&
+                    segment->size == depot->options.segment_bytes &&
+                    !manifest_has_damage(&depot->manifest, segment->id);
     int error = manifest_retire(&depot->manifest, slot);
     if (error != 0)
         return error;
@@ -69,30 +72,36 @@ static bool file_end(struct retire *retire)
     return true;
 }
 
-/* What was kept goes where the disk is short. */
+static void kept_push(struct retire *retire, uint8_t step, enum op_kind kind)
+{
+    retire->kept_step = step;
+    retire->kept_op =
+        (struct op){.file = -1, .conn = -1, .name = {.kind = FILE_SEGMENT, .id = retire->kept_id}};
+    depot_push(retire->depot, &retire->kept_op, kind, PURPOSE_RETIRE, retire);
+}
+
+/* What was kept goes where the disk is short, or it can't be used. */
 static void kept_drop(struct retire *retire)
 {
     struct depot *depot = retire->depot;
-    if (depot->kept == 0 || depot->read_only || !depot_short(depot))
+    bool unwanted = depot_short(depot) || depot->recycling_fails;
+    if (depot->kept == 0 || depot->read_only || !unwanted || retire->kept_step != STEP_IDLE)
         return;
-    retire->id = depot->kept;
+    retire->kept_id = depot->kept;
     depot->kept = 0;
-    push(retire, STEP_UNLINK, OP_UNLINK);
+    kept_push(retire, STEP_UNLINK, OP_UNLINK);
 }
 
 void retire_turn(struct retire *retire)
 {
     struct reader *reader = retire->reader;
-    if (retire->step == STEP_IDLE)
-        kept_drop(retire);
+    kept_drop(retire);
     if (retire->step != STEP_LISTED || !retire->durable || reader_names(reader, retire->slot))
         return;
     struct segment *segment = manifest_segment(&retire->depot->manifest, retire->slot);
     if (segment->users > 0)
         return;
     cache_forget_segment(reader->cache, retire->slot);
-    retire->whole =
-        segment->open && !segment->rewrite && segment->size == retire->depot->options.segment_bytes;
     if (segment->open) {
         segment->open = false;
         push(retire, STEP_CLOSE, OP_CLOSE_FILE);
@@ -101,11 +110,43 @@ void retire_turn(struct retire *retire)
     }
 }
 
-bool retire_completed(struct retire *retire, struct op *op)
+static void unlink_failed(struct retire *retire, uint64_t id, int result)
+{
+    char text[96];
+    world_event(retire->depot->world, EVENT_WARNING,
+                "segment-%016llx isn't needed any more but can't be removed: %s; the next start "
+                "tries again",
+                (unsigned long long)id, depot_error_text(result, text, sizeof text));
+}
+
+static void folder_synced(struct retire *retire, uint64_t id, int result)
 {
     struct depot *depot = retire->depot;
-    char text[96];
+    if (result == 0)
+        manifest_retired_gone(&depot->manifest, id);
+    else if (!depot->read_only)
+        depot_fail(depot, "syncing the folder without", id, 0, result);
+}
+
+static bool kept_completed(struct retire *retire, int result)
+{
+    if (retire->kept_step == STEP_UNLINK && (result == 0 || result == -ENOENT)) {
+        kept_push(retire, STEP_FOLDER, OP_SYNC_FOLDER);
+        return false;
+    }
+    if (retire->kept_step == STEP_UNLINK)
+        unlink_failed(retire, retire->kept_id, result);
+    else
+        folder_synced(retire, retire->kept_id, result);
+    retire->kept_step = STEP_IDLE;
+    return true;
+}
+
+bool retire_completed(struct retire *retire, struct op *op)
+{
     int result = op->result;
+    if (op == &retire->kept_op)
+        return kept_completed(retire, result);
     KHO_ASSERT(op == &retire->op);
     switch (retire->step) {
     case STEP_CLOSE:
@@ -115,17 +156,11 @@ bool retire_completed(struct retire *retire, struct op *op)
             push(retire, STEP_FOLDER, OP_SYNC_FOLDER);
             return false;
         }
-        world_event(depot->world, EVENT_WARNING,
-                    "segment-%016llx isn't needed any more but can't be removed: %s; the next "
-                    "start tries again",
-                    (unsigned long long)retire->id, depot_error_text(result, text, sizeof text));
+        unlink_failed(retire, retire->id, result);
         break;
     default:
         KHO_ASSERT(retire->step == STEP_FOLDER);
-        if (result == 0)
-            manifest_retired_gone(&depot->manifest, retire->id);
-        else if (!depot->read_only)
-            depot_fail(depot, "syncing the folder without", retire->id, 0, result);
+        folder_synced(retire, retire->id, result);
     }
     retire->step = STEP_IDLE;
     return true;

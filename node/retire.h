@@ -5,7 +5,8 @@
  *          -> or unlinked, the folder synced -> gone from the manifest's retired ones
  *
  * One is kept, of full size and without damage, as long as the disk has room beside it: what is
- * made of it (maker.h) needs nothing allocated anew.
+ * made of it (maker.h) needs nothing allocated anew, on most file systems. It is given up where the
+ * disk grows short, whatever the retirement under way waits for.
  *
  * One at a time. A crash on the way leaves a file that the manifest calls retired, which goes at
  * the next start (recover.c); before the list is durable, a segment that is read once more, and
@@ -26,6 +27,9 @@ struct retire {
     bool whole;          /* its file has full size, and no damage was found in it */
     uint64_t segments;   /* gone since the start */
     struct op op;
+    uint8_t kept_step; /* of the file that was kept and is given up; 0: none is */
+    uint64_t kept_id;
+    struct op kept_op;
 };
 
 void retire_init(struct retire *retire, struct depot *depot, struct reader *reader);

@@ -14,7 +14,8 @@ enum {
     BLOCK_RAW_MIN = KHO_BLOCK_RAW_MAX / 4, /* smaller ones are packed with others */
 };
 
-/* Unpacks a block into `raw`, and sees that it is so many records, which go to `entries`. */
+/* Unpacks a block into `raw`, and sees that it is so many records, which go to `entries`. None is
+ * compressed by itself, too: a small frame could be made to unpack to very much. */
 static bool block_open(const struct serve_block *block, uint8_t *raw, struct store_entry *entries)
 {
     int n = LZ4_decompress_safe((const char *)block->stored, (char *)raw, (int)block->stored_len,
@@ -24,7 +25,7 @@ static bool block_open(const struct serve_block *block, uint8_t *raw, struct sto
     uint32_t at = 0;
     for (uint32_t i = 0; i < block->records; i++) {
         int used = record_decode(raw + at, block->raw_len - at, &entries[i].record);
-        if (used < 0)
+        if (used < 0 || entries[i].record.codec != KHO_CODEC_NONE)
             return false;
         entries[i].drops = 0;
         at += (uint32_t)used;

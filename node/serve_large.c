@@ -1,9 +1,9 @@
 /* serve_large.c: WRITE_LARGE: one record whose value comes in DATA frames.
  *
  * Happy path: the begin names head and key; a buffer for the whole record is taken from the share;
- * DATA fills it in order, and what has come is hashed, so that no turn hashes (or unpacks) a whole
- * value; the frame that completes it is consumed once the store has room; then the record goes the
- * way of a WRITE of one. What may fail: the record is refused at the begin (its
+ * DATA fills it in order, and what has come is hashed (or unpacked for that), so that hardly a turn
+ * is about a whole value; the frame that completes it is consumed once the store has room; then the
+ * record goes the way of a WRITE of one. What may fail: the record is refused at the begin (its
  * DATA is then dropped as it comes); no buffer is free: a connection without a value under way
  * waits for one, another is told KHO_EBUSY, since holding one and waiting for a second could block
  * everybody; the value is longer or shorter than it said (malformed). */

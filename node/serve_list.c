@@ -93,7 +93,7 @@ static bool list_read(const struct store_read *read, struct wire_list_entry *ent
         const struct record *record = &read->record;
         entry->version = record->version;
         entry->state = read->state;
-        if (record_size(record) > KHO_LIST_RECORD_MAX)
+        if (KHO_RECORD_HEAD + record->key_len + record->raw_len > KHO_LIST_RECORD_MAX)
             return true;
         entry->record_len = (uint32_t)record_size(record);
         *ret_record = record;

@@ -26,8 +26,7 @@ static int write_decode(struct serve *serve, const uint8_t *body, uint32_t len, 
         if (used < 0)
             return used;
         if (e->record.raw_len > KHO_FRAME_VALUES_MAX - values)
-            return KHO_EMALFORMED; /* a turn's work is bounded: all of it is unpacked for its hash
-                                    */
+            return KHO_EMALFORMED; /* all of it would be unpacked for its hash */
         values += e->record.raw_len;
         e->drops = copy ? kho_load64(body + at) : 0;
         at += before + (uint32_t)used;

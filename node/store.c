@@ -314,7 +314,8 @@ static bool segment_affordable(const struct store *store)
 {
     const struct depot *depot = &store->depot;
     uint64_t left = store->compact.starved ? 0 : depot->options.reserve_bytes / 4;
-    return depot->disk_free == UINT64_MAX ||
+    bool kept = depot->kept != 0 && !depot->recycling_fails; /* needs no more room */
+    return kept || depot->disk_free == UINT64_MAX ||
            depot->disk_free >= depot->options.segment_bytes + left;
 }
 

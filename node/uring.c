@@ -93,14 +93,17 @@ static int ring_enable(struct io_uring *ring)
         IORING_OP_FALLOCATE,  IORING_OP_READ,     IORING_OP_WRITE,    IORING_OP_ACCEPT,
         IORING_OP_RECV,       IORING_OP_SEND,     IORING_OP_POLL_ADD, IORING_OP_READ_FIXED,
         IORING_OP_WRITE_FIXED};
-    struct io_uring_restriction list[KHO_COUNT_OF(operations) + 1];
+    /* The latter is what io_uring_queue_exit() asks for. */
+    static const uint8_t registrations[] = {IORING_REGISTER_BUFFERS, IORING_UNREGISTER_RING_FDS};
+    struct io_uring_restriction list[KHO_COUNT_OF(operations) + KHO_COUNT_OF(registrations)];
     memset(list, 0, sizeof list);
     for (size_t i = 0; i < KHO_COUNT_OF(operations); i++) {
         list[i].opcode = IORING_RESTRICTION_SQE_OP;
         list[i].sqe_op = operations[i];
     }
-    list[KHO_COUNT_OF(operations)] = (struct io_uring_restriction){
-        .opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = IORING_REGISTER_BUFFERS};
+    for (size_t i = 0; i < KHO_COUNT_OF(registrations); i++)
+        list[KHO_COUNT_OF(operations) + i] = (struct io_uring_restriction){
+            .opcode = IORING_RESTRICTION_REGISTER_OP, .register_op = registrations[i]};
     int code = ring_register(ring, IORING_REGISTER_RESTRICTIONS, list, KHO_COUNT_OF(list));
     return code == 0 ? ring_register(ring, IORING_REGISTER_ENABLE_RINGS, NULL, 0) : code;
 }

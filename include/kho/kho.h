@@ -119,9 +119,10 @@ struct kho_options {
     const uint8_t *cluster_id;
     /* A value of at least so many bytes is compressed by the call that puts it, once for all its
      * replicas, where that saves an eighth: about 1 ms for each MiB, on the thread of the call.
-     * Readers get what was put. Default 8,000 (smaller ones are compressed together, where several
-     * wait to be sent); UINT32_MAX: never. */
+     * Readers get what was put. Default 8,000; UINT32_MAX: no value is compressed by itself. Values
+     * below 8,000 bytes are compressed together, where several wait to be sent. */
     uint32_t compress_min;
+    uint32_t reserved; /* 0 */
 };
 
 /* Sets the defaults in the first struct_size bytes, which is what the caller knows of the struct:

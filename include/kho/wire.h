@@ -62,12 +62,12 @@
  *   WRITE_BLOCKS  as WRITE (first-hand only), with the records compressed by the client, once for
  *           all replicas: { raw_len 4, stored_len 4, records 4, reserved 4, LZ4 block of stored_len
  *           bytes } once or more. A block unpacks to `records` records end to end, raw_len bytes of
- *           them (at most KHO_BLOCK_RAW_MAX); all of a frame to at most KHO_FRAME_RAW_MAX. `count`
- *           is of records, in all blocks. A node stores a block as it came where it takes all that
- *           is in it -> as WRITE
- *   READ    { collection 4, key_len 2, ask 2, partition 4, reserved 4, hash_low 8, hash_high 8,
- *             key } x count; `ask` is KHO_READ_*. With key_len 0 the record is named by its tag
- * (the hash's upper 72 bits; listing and repair know no more), else by its key.
+ *           them (at most KHO_BLOCK_RAW_MAX), none of which is compressed by itself; all of a frame
+ * to at most KHO_FRAME_RAW_MAX. `count` is of records, in all blocks. A node stores a block as it
+ * came where it takes all that is in it -> as WRITE READ    { collection 4, key_len 2, ask 2,
+ * partition 4, reserved 4, hash_low 8, hash_high 8, key } x count; `ask` is KHO_READ_*. With
+ * key_len 0 the record is named by its tag (the hash's upper 72 bits; listing and repair know no
+ * more), else by its key.
  *        -> { index 4, status 4, floor 8, drops 8, state 1, reserved 3, record_len 4, record }: in
  *           any order, over several frames; `index` says which entry it answers. status 0 with
  *           state PRESENT or TOMBSTONE: the record follows (its value left out, record_len shorter,
@@ -81,7 +81,8 @@
  *        -> each frame: { next_partition 4, next_tag_low 1, done 1, reserved 2, next_tag_high 8 },
  *           then { partition 4, writer 4, counter 8, tag_high 8, tag_low 1, state 1, reserved 2,
  *           record_len 4, record } x count in order of (partition, tag). Records are sent only with
- *           ask KHO_LIST_RECORDS, and never those over 64 KiB (record_len 0: READ them by tag).
+ *           ask KHO_LIST_RECORDS, and never those over 64 KiB uncompressed (record_len 0: READ them
+ *           by tag).
  *           `next` (of the last frame) is where to go on; done 1: nothing is left in the range.
  *           KHO_FRAME_EPISODE: a damage episode is open in a partition of the range.
  *   DIGEST  { collection 4 (KHO_ALL: every one), partition_from 4, partition_to 4, reserved 4 }

@@ -460,6 +460,28 @@ static void disk_full(void **state)
     }
 }
 
+/* The file that is kept to become a new segment goes when the disk grows short. */
+static void kept_given_up(void **state)
+{
+    struct rig *rig = *state;
+    struct shelf shelf = {0};
+    rig->options.reserve_bytes = 1u << 20;
+    rig_ready(rig);
+    switch_on(rig);
+    fill(rig, &shelf, 36);
+    settle(rig);
+    assert_true(rig->store->depot.kept != 0);
+    assert_int_equal(segment_files(rig), stat_of(rig, STAT_segments) + 1);
+    rig->disk.free_bytes = 1u << 20;
+    rig_pass(rig, 1100);
+    settle(rig);
+    assert_true(rig->store->depot.kept == 0);
+    assert_int_equal(segment_files(rig), stat_of(rig, STAT_segments));
+    check_all(rig, &shelf);
+    rig_crash(rig);
+    check_all(rig, &shelf);
+}
+
 /* It reads no more of the disk than it may. */
 static void paced(void **state)
 {
@@ -487,17 +509,12 @@ int main(void)
 {
 #define COMPACT_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        COMPACT_TEST(keeps_all),
-        COMPACT_TEST(keeps_up),
-        COMPACT_TEST(recycling_crashes),
-        COMPACT_TEST(looks_in_time),
-        COMPACT_TEST(compressed),
-        COMPACT_TEST(crashes),
-        COMPACT_TEST(reads_in_flight),
-        COMPACT_TEST(overwritten_meanwhile),
-        COMPACT_TEST(rotten_source),
-        COMPACT_TEST(disk_full),
-        COMPACT_TEST(paced),
+        COMPACT_TEST(keeps_all),         COMPACT_TEST(keeps_up),
+        COMPACT_TEST(recycling_crashes), COMPACT_TEST(looks_in_time),
+        COMPACT_TEST(compressed),        COMPACT_TEST(crashes),
+        COMPACT_TEST(reads_in_flight),   COMPACT_TEST(overwritten_meanwhile),
+        COMPACT_TEST(rotten_source),     COMPACT_TEST(disk_full),
+        COMPACT_TEST(kept_given_up),     COMPACT_TEST(paced),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

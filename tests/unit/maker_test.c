@@ -218,6 +218,35 @@ static void not_recycled(void **state)
     assert_int_equal(b->maker.recycled_segments, 0);
 }
 
+/* An error that only a used file meets doesn't stop the log; one that can't be taken is given up.
+ */
+static void never_final(void **state)
+{
+    struct bench *b = *state;
+    struct op op;
+    recycle(b, 77);
+    expect(b, OP_RENAME);
+    expect(b, OP_OPEN);
+    assert_int_equal(step_fail(b, -EINVAL), OP_ALLOCATE);
+    expect(b, OP_CLOSE_FILE);
+    expect(b, OP_UNLINK);
+    assert_true(b->depot.recycling_fails);
+    assert_false(b->depot.read_only);
+    b->depot.recycling_fails = false;
+    maker_start(&b->maker);
+    expect(b, OP_OPEN);
+    recycle(b, 78);
+    assert_int_equal(step_fail(b, -ENOSPC), OP_RENAME);
+    assert_int_equal(step(b, &op), 0);
+    assert_false(maker_busy(&b->maker));
+    assert_int_equal(b->depot.kept, 78);
+    assert_false(b->depot.read_only);
+    maker_start(&b->maker);
+    assert_int_equal(step(b, &op), OP_OPEN);
+    assert_int_equal(op.flags, OP_OPEN_CREATE | OP_OPEN_DIRECT);
+    assert_int_equal(b->depot.kept, 78);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -226,6 +255,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(stopped, setup, teardown),
         cmocka_unit_test_setup_teardown(recycled, setup, teardown),
         cmocka_unit_test_setup_teardown(not_recycled, setup, teardown),
+        cmocka_unit_test_setup_teardown(never_final, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
