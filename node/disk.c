@@ -67,8 +67,7 @@ struct disk *disk_create(struct uring *uring, const struct shard_folder *folder,
 
 static void jobs_free(struct queue *queue)
 {
-    struct queue *link;
-    while ((link = queue_pop(queue)) != NULL)
+    QUEUE_FOREACH_SAFE (link, queue)
         free(KHO_CONTAINER_OF(link, struct job, link));
 }
 

@@ -48,9 +48,7 @@ static void mutate_and_feed(const uint8_t *seed, size_t len, uint8_t *room)
 int main(int argc, char **argv)
 {
     long mutations = argc > 1 ? strtol(argv[1], NULL, 10) : MUTATIONS_DEFAULT;
-    uint8_t *seed = malloc(INPUT_MAX), *room = malloc(INPUT_MAX);
-    if (seed == NULL || room == NULL)
-        return 1;
+    static uint8_t seed[INPUT_MAX], room[INPUT_MAX];
     kho_random_init(&g_random, 1);
     unsigned seeds = 0;
     while (fuzz_seed(seeds, seed, INPUT_MAX) > 0)
@@ -73,7 +71,5 @@ int main(int argc, char **argv)
         fclose(file);
     }
     printf("%lu inputs from %u seeds\n", g_inputs, seeds);
-    free(seed);
-    free(room);
     return 0;
 }

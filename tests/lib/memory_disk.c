@@ -4,6 +4,8 @@
 
 #include <errno.h>
 
+enum { DISK_SECTOR = 512 };
+
 void memory_disk_init(struct memory_disk *disk)
 {
     memset(disk, 0, sizeof *disk);
@@ -213,12 +215,13 @@ void memory_disk_execute(struct memory_disk *disk, struct op *op)
 void memory_disk_tear(struct memory_disk *disk, const struct op *op, uint64_t mask)
 {
     struct memory_file *f = file_of(disk, op->file);
-    for (uint32_t i = 0; i * 512 < op->len; i++) {
-        uint64_t at = op->offset + i * 512;
+    for (uint32_t i = 0; i * DISK_SECTOR < op->len; i++) {
+        size_t skip = (size_t)i * DISK_SECTOR;
+        uint64_t at = op->offset + skip;
         if ((mask >> (i % 64) & 1) == 0)
             continue;
-        memcpy(f->stable + at, op->data + i * 512, 512);
-        f->stable_used = kho_max(f->stable_used, at + 512);
+        memcpy(f->stable + at, op->data + skip, DISK_SECTOR);
+        f->stable_used = kho_max(f->stable_used, at + DISK_SECTOR);
     }
 }
 

@@ -20,13 +20,15 @@ static uint64_t wall(const struct cluster *cluster, int64_t skew_ms)
 struct kho_now node_now(const struct node *node)
 {
     /* Monotonic clocks of different machines have nothing in common. */
-    return (struct kho_now){.mono_ns = node->cluster->sim->now_ns + node->index * 1000 * SIM_S,
+    return (struct kho_now){.mono_ns =
+                                node->cluster->sim->now_ns + UINT64_C(1000) * node->index * SIM_S,
                             .wall_ms = wall(node->cluster, node->skew_ms)};
 }
 
 struct kho_now client_end_now(const struct client_end *end)
 {
-    return (struct kho_now){.mono_ns = end->cluster->sim->now_ns + end->index * 77 * SIM_S,
+    return (struct kho_now){.mono_ns =
+                                end->cluster->sim->now_ns + UINT64_C(77) * end->index * SIM_S,
                             .wall_ms = wall(end->cluster, end->skew_ms)};
 }
 

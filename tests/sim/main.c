@@ -25,8 +25,9 @@ static void say_seed(void)
     while ((seed /= 10) > 0);
     while (n > 0)
         text[len++] = digits[--n];
-    memcpy(text + len, " --story\n", 9);
-    ssize_t written = write(STDERR_FILENO, text, len + 9);
+    static const char rest[] = " --story\n";
+    memcpy(text + len, rest, sizeof rest);
+    ssize_t written = write(STDERR_FILENO, text, len + sizeof rest - 1);
     (void)written;
 }
 
@@ -108,7 +109,7 @@ static int run_range(const char *range)
     for (uint64_t seed = from; seed <= to; seed++)
         broken += !run(seed, false, false, &trace);
     printf("%llu of %llu seeds broke a promise\n", (unsigned long long)broken,
-           (unsigned long long)(to - from + 1));
+           (unsigned long long)to - from + 1);
     return broken > 0;
 }
 
