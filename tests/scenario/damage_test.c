@@ -113,7 +113,7 @@ static void test_torn_tail(void **state)
         struct answer a = {0};
         uint8_t big[30000];
         for (size_t i = 0; i < sizeof big; i++)
-            big[i] = (uint8_t)sim_below(&s->sim, 256);
+            big[i] = (uint8_t)dice_below(&s->sim.dice, 256);
         struct kho_item item = {.key = "t", .key_len = 1, .value = big, .value_len = sizeof big};
         vdisk_faults(s->nodes[1].disk)->write_ns = SIM_S;
         assert_int_equal(answer_records(&a, s->client, CLIENT_PUT, "records", &item, 1, 0), 0);
@@ -179,7 +179,7 @@ static void test_site_power_cut(void **state)
             snprintf(prefix, sizeof prefix, "r%u-", round);
             story_fill(s, prefix, 8);
             assert_int_equal(answer_records(&a, s->client, CLIENT_PUT, "records", &item, 1, 0), 0);
-            cluster_run(s->cluster, sim_below(&s->sim, 2 * SIM_MS));
+            cluster_run(s->cluster, dice_below(&s->sim.dice, 2 * SIM_MS));
             for (unsigned i = 0; i < 3; i++)
                 node_power_cut(&s->nodes[i]);
             story_run_ms(s, 50);

@@ -194,7 +194,7 @@ static void test_malformed_input(void **state)
         uint8_t bytes[700];
         struct raw raw;
         for (size_t at = 0; at < sizeof bytes; at++)
-            bytes[at] = (uint8_t)sim_below(&s->sim, 256);
+            bytes[at] = (uint8_t)dice_below(&s->sim.dice, 256);
         if (i % 3 == 0) { /* not even HELLO */
             struct vconn *conn = vnet_raw_connect(s->cluster->net, 0);
             vnet_raw_send(s->cluster->net, conn, bytes, sizeof bytes);
@@ -206,9 +206,10 @@ static void test_malformed_input(void **state)
         if (i % 3 == 1) {
             vnet_raw_send(s->cluster->net, raw.conn, bytes, sizeof bytes);
         } else { /* a right frame around a body that isn't */
-            uint8_t type = (uint8_t)(1 + sim_below(&s->sim, WIRE_TYPE_END - 1));
-            raw_send(&raw, type, (uint8_t)sim_below(&s->sim, 32), (uint16_t)sim_below(&s->sim, 40),
-                     raw.hello.epoch, raw.hello.map_hash, bytes, sim_below(&s->sim, sizeof bytes));
+            uint8_t type = (uint8_t)(1 + dice_below(&s->sim.dice, WIRE_TYPE_END - 1));
+            raw_send(&raw, type, (uint8_t)dice_below(&s->sim.dice, 32),
+                     (uint16_t)dice_below(&s->sim.dice, 40), raw.hello.epoch, raw.hello.map_hash,
+                     bytes, dice_below(&s->sim.dice, sizeof bytes));
         }
         story_run_ms(s, 20);
         raw_close(&raw);

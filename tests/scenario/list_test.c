@@ -154,7 +154,7 @@ static void test_large_values(void **state)
     uint8_t *value = malloc(3000000);
     assert_non_null(value);
     for (size_t i = 0; i < 3000000; i++)
-        value[i] = (uint8_t)sim_below(&s->sim, 256);
+        value[i] = (uint8_t)dice_below(&s->sim.dice, 256);
     for (size_t i = 0; i < KHO_COUNT_OF(sizes); i++) {
         struct answer a = {0};
         char key[16];

@@ -44,7 +44,7 @@ static void test_node_that_was_away(void **state)
     uint8_t *value = malloc(700000);
     assert_non_null(value);
     for (size_t i = 0; i < 700000; i++)
-        value[i] = (uint8_t)sim_below(&s->sim, 256);
+        value[i] = (uint8_t)dice_below(&s->sim.dice, 256);
     story_fill(s, "r", 60);
     story_flush(s); /* all three have them, not just a majority */
     node_kill(&s->nodes[2]);

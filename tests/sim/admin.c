@@ -15,7 +15,7 @@ static void readmit_soon(struct workload *w);
 
 static struct client_end *client_draw(struct workload *w)
 {
-    struct client_end *end = &w->cluster->clients[sim_below(w->sim, w->plan.clients)];
+    struct client_end *end = &w->cluster->clients[dice_below(&w->admin_dice, w->plan.clients)];
     return end->client != NULL ? end : NULL;
 }
 
@@ -92,20 +92,20 @@ static void readmit_try(void *owner, uint64_t arg)
         return;
     }
     struct errand *errand = errand_make(w);
-    if (!errand_begun(errand, answer_readmit(&errand->answer, end,
-                                             w->cluster->nodes[w->plan.weak].name, 3000)))
+    if (!errand_begun(errand,
+                      answer_readmit(&errand->answer, end, w->cluster->nodes[w->weak].name, 3000)))
         readmit_soon(w);
 }
 
 static void readmit_soon(struct workload *w)
 {
-    sim_after(w->sim, 1 + sim_below(w->sim, 500 * SIM_MS), readmit_try, w, 0);
+    sim_after(w->sim, 1 + dice_below(&w->admin_dice, 500 * SIM_MS), readmit_try, w, 0);
 }
 
 void admin_wipe(struct workload *w)
 {
-    struct node *node = &w->cluster->nodes[w->plan.weak];
-    if (w->wiped == 2 || w->readmit || w->troubled >= 0 || !node_serving(node))
+    struct node *node = &w->cluster->nodes[w->weak];
+    if (w->wiped == 1 || w->readmit || w->troubled >= 0 || !node_serving(node))
         return;
     node_kill(node);
     node_wipe(node);
@@ -121,7 +121,7 @@ void admin_readmit(struct workload *w, struct client_end *end)
     int status = 0;
     for (int tries = 0; tries < 10 && w->readmit && !w->sim->failed; tries++) {
         struct answer a = {0};
-        int rc = answer_readmit(&a, end, w->cluster->nodes[w->plan.weak].name, 20000);
+        int rc = answer_readmit(&a, end, w->cluster->nodes[w->weak].name, 20000);
         if (rc != 0 || !answer_wait(&a, end, 60 * SIM_S)) {
             sim_fail(w->sim, "readmit doesn't end (%d)", rc);
             return;
@@ -132,6 +132,5 @@ void admin_readmit(struct workload *w, struct client_end *end)
         cluster_run(w->cluster, SIM_S);
     }
     if (w->readmit)
-        sim_fail(w->sim, "%s can't be readmitted: %d", w->cluster->nodes[w->plan.weak].name,
-                 status);
+        sim_fail(w->sim, "%s can't be readmitted: %d", w->cluster->nodes[w->weak].name, status);
 }

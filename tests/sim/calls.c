@@ -33,7 +33,10 @@ static uint64_t mix(uint64_t id)
 uint8_t *value_make(const struct workload *w, uint64_t id, size_t *ret_len)
 {
     uint64_t dice = mix(id ^ w->sim->seed);
-    uint64_t max = dice % 100 < 70 ? 400 : dice % 100 < 95 ? 8000 : w->plan.value_max;
+    uint64_t max = w->plan.churn     ? w->plan.value_max
+                   : dice % 100 < 70 ? 400
+                   : dice % 100 < 95 ? 8000
+                                     : w->plan.value_max;
     size_t len = 8 + (size_t)((dice >> 8) % kho_max(kho_min(max, w->plan.value_max), 1));
     uint8_t *bytes = malloc(len);
     KHO_ASSERT(bytes != NULL);
@@ -110,6 +113,7 @@ void read_end(struct workload *w, const struct slot *slot, size_t op, const stru
     uint64_t value = 0;
     if (r->status != 0 && r->status != KHO_ENOTFOUND) {
         w->ops_failed++;
+        w->reads_damaged += r->status == KHO_EDAMAGED;
         history_end(&w->history, op, HISTORY_NOT, 0, (struct version){0});
         return;
     }
@@ -178,8 +182,8 @@ static void job_over(struct job *job)
     w->calls_under_way--;
     w->idle = w->calls_left == 0 && w->calls_under_way == 0;
     if (w->calls_left > 0)
-        sim_after(w->sim, 1 + sim_below(w->sim, w->plan.think_ns * 2 + 1), client_think, w,
-                  job->client);
+        sim_after(w->sim, 1 + dice_below(&w->dice[job->client], w->plan.think_ns * 2 + 1),
+                  client_think, w, job->client);
     answer_fini(&job->answer);
     free(job);
 }
@@ -191,7 +195,7 @@ static bool job_keep_doubtful(struct job *job)
     size_t kept = 0;
     for (size_t i = 0; i < job->count; i++) {
         if (a->results[i].outcome != KHO_IN_DOUBT || job->items[i].slot == SIZE_MAX ||
-            !sim_chance(job->w->sim, job->w->plan.retry_ppm))
+            !dice_chance(&job->w->dice[job->client], job->w->plan.retry_ppm))
             continue;
         job->items[kept] = job->items[i];
         job->items[kept++].again = true;
@@ -254,7 +258,7 @@ static void job_done(struct answer *a, void *arg)
     }
     if (!read && !w->sim->failed && job_keep_doubtful(job)) {
         answer_fini(a);
-        sim_after(w->sim, 1 + sim_below(w->sim, 300 * SIM_MS), job_again, job, 0);
+        sim_after(w->sim, 1 + dice_below(&w->dice[job->client], 300 * SIM_MS), job_again, job, 0);
         return;
     }
     job_over(job);
@@ -273,6 +277,7 @@ static void job_start(struct job *job)
 {
     struct workload *w = job->w;
     struct client_end *end = &w->cluster->clients[job->client];
+    struct trouble *cancel = &w->troubles[SIM_FAULT_cancel];
     struct kho_item items[WORKLOAD_BATCH_MAX];
     uint8_t *values[WORKLOAD_BATCH_MAX] = {0};
     if (w->sim->failed || end->client == NULL) {
@@ -304,17 +309,17 @@ static void job_start(struct job *job)
     } else if (rc != 0) {
         sim_fail(w->sim, "client %u: verb %d refused: %d", job->client, (int)job->verb, rc);
         job_lost(job, true);
-    } else if (!w->quiet && (w->plan.faults & 1u << SIM_FAULT_cancel) &&
-               sim_below(w->sim, 20) == 0) {
+    } else if (!w->quiet && cancel->on && dice_below(&cancel->dice, 20) == 0) {
         sim_fault(w->sim, SIM_FAULT_cancel);
-        sim_after(w->sim, sim_below(w->sim, 5 * SIM_MS), cancel_later, end, job->answer.call);
+        sim_after(w->sim, dice_below(&cancel->dice, 5 * SIM_MS), cancel_later, end,
+                  job->answer.call);
     }
 }
 
-static enum client_verb verb_draw(struct workload *w)
+static enum client_verb verb_draw(struct workload *w, struct kho_random *dice_of)
 {
     const struct plan *p = &w->plan;
-    uint64_t dice = sim_below(w->sim, 1000000);
+    uint64_t dice = dice_below(dice_of, 1000000);
     if (dice < p->read_ppm)
         return CLIENT_GET;
     dice -= p->read_ppm;
@@ -337,7 +342,7 @@ static void item_draw(struct workload *w, struct job *job, struct job_item *item
         /* The first slots are the records'. */
         size_t from = event ? w->plan.keys : 0;
         size_t count = event ? w->slot_count - w->plan.keys : w->plan.keys;
-        item->slot = from + sim_below(w->sim, count);
+        item->slot = from + dice_below(&w->dice[job->client], count);
         item->history_key = w->slots[item->slot].history_key;
     }
     if (job->verb == CLIENT_PUT || job->verb == CLIENT_APPEND)
@@ -359,11 +364,11 @@ static void client_think(void *owner, uint64_t client)
     KHO_ASSERT(job != NULL);
     job->w = w;
     job->client = (uint32_t)client;
-    job->verb = verb_draw(w);
-    job->count = 1 + sim_below(w->sim, w->plan.batch_max);
+    job->verb = verb_draw(w, &w->dice[client]);
+    job->count = 1 + dice_below(&w->dice[client], w->plan.batch_max);
     job->deadline_ms = w->plan.deadline_ms;
     bool event = job->verb != CLIENT_PUT && job->verb != CLIENT_DEL &&
-                 w->slot_count > w->plan.keys && sim_below(w->sim, 4) == 0;
+                 w->slot_count > w->plan.keys && dice_below(&w->dice[client], 4) == 0;
     for (size_t i = 0; i < job->count; i++)
         item_draw(w, job, &job->items[i], event);
     w->calls_left--;
@@ -373,7 +378,7 @@ static void client_think(void *owner, uint64_t client)
 
 void workload_begin(struct workload *w)
 {
-    for (uint32_t i = 0; i < w->plan.keys; i++) {
+    for (uint32_t i = 0; i < w->plan.keys && w->round == 1; i++) {
         char key[16];
         int len = snprintf(key, sizeof key, "key-%u", i);
         slot_add(w, key, (size_t)len, history_key(&w->history), false);
@@ -381,5 +386,5 @@ void workload_begin(struct workload *w)
     w->calls_left = w->plan.calls;
     for (uint32_t i = 0; i < w->plan.clients; i++)
         for (uint32_t d = 0; d < w->plan.depth; d++)
-            sim_after(w->sim, sim_below(w->sim, 10 * SIM_MS), client_think, w, i);
+            sim_after(w->sim, dice_below(&w->dice[i], 10 * SIM_MS), client_think, w, i);
 }

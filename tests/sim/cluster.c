@@ -8,8 +8,6 @@
 #include "raw.h"
 #include <kho/map.h>
 
-enum { FILES_MAX = 512, SEND_MAX = 16 << 20 };
-
 /* --- Time ------------------------------------------------------------------------------------- */
 
 static uint64_t wall(const struct cluster *cluster, int64_t skew_ms)
@@ -53,7 +51,7 @@ static void node_turn_soon(struct node *node)
     if (node->turn_due || !node->up)
         return;
     node->turn_due = true;
-    sim_after(node->cluster->sim, sim_below(node->cluster->sim, 10 * SIM_US), node_turn, node,
+    sim_after(node->cluster->sim, dice_below(&node->dice, 10 * SIM_US), node_turn, node,
               node->life);
 }
 
@@ -77,11 +75,24 @@ static void shard_events(struct node_shard *s)
     }
 }
 
+/* What was zeroed by the file system and isn't synced yet may come back as it was. */
+static bool zeros_at_stake(struct node *node, const struct op *op)
+{
+    struct cluster *cluster = node->cluster;
+    if (op->kind == OP_ALLOCATE && (op->flags & OP_ALLOCATE_ZEROS) != 0)
+        node->zeros_under_way = true;
+    if (op->kind != OP_SYNC || !node->zeros_under_way)
+        return false;
+    node->zeros_under_way = false;
+    return node->zeros_awaited && cluster->may_crash != NULL &&
+           cluster->may_crash(cluster->owner, node);
+}
+
 static void shard_ops(struct node_shard *s)
 {
     struct node *node = s->node;
     struct op *op;
-    while (node->up && (op = shard_next_op(s->shard)) != NULL) {
+    while (!node->crash_due && (op = shard_next_op(s->shard)) != NULL) {
         queue_init(&op->link);
         if (op->kind >= OP_SEND)
             vnet_node_op(node->cluster->net, node->index, op);
@@ -89,6 +100,12 @@ static void shard_ops(struct node_shard *s)
             vdisk_submit(s->disk, op);
         if (node->cluster->sim->failed)
             return;
+        if (node->crash_after > 0 && (node->crash_kind == 0 || op->kind == node->crash_kind))
+            node->crash_due = --node->crash_after == 0;
+        if (!node->crash_due && zeros_at_stake(node, op)) {
+            node->crash_due = node->crash_power = true;
+            node->zeros_awaited = false;
+        }
     }
 }
 
@@ -100,6 +117,9 @@ static void node_down(struct node *node, bool silent)
     node->life++;
     node->turn_due = node->map_due = false;
     node->stopping = false;
+    node->crash_due = node->zeros_under_way = false;
+    node->crash_after = 0;
+    node->crash_kind = 0;
     node->asleep_until = 0;
     node->silent = silent;
     vnet_node_gone(node->cluster->net, node->index, silent);
@@ -161,7 +181,7 @@ static void node_map_follow(struct node *node)
         shard_map_spread(node->shards[i].shard, waited ? newest : lowest, node_now(node));
     if (behind && !node->map_due) {
         node->map_due = true;
-        sim_after(sim, sim_below(sim, 20 * SIM_MS), node_map_bring, node, node->life);
+        sim_after(sim, dice_below(&node->dice, 20 * SIM_MS), node_map_bring, node, node->life);
     }
 }
 
@@ -237,11 +257,22 @@ static void node_turn(void *owner, uint64_t life)
     }
     node->turn_due = false;
     bool more = false;
-    for (uint32_t i = 0; i < node->shard_count && !sim->failed; i++) {
+    for (uint32_t i = 0; i < node->shard_count && !sim->failed && !node->crash_due; i++) {
         shard_turn(&node->shards[i], node_now(node));
         more = more || !queue_empty(&node->shards[i].ended);
     }
-    if (sim->failed || node_ended(node))
+    if (sim->failed)
+        return;
+    if (node->crash_due) {
+        /* What the cores asked for behind it is asked of nobody. */
+        sim_fault(sim, SIM_FAULT_kill_step);
+        if (node->crash_power)
+            node_power_cut(node);
+        else
+            node_kill(node);
+        return;
+    }
+    if (node_ended(node))
         return;
     node_map_follow(node);
     if (more)
@@ -341,8 +372,7 @@ void client_end_turn_soon(struct client_end *end)
     if (end->turn_due || end->client == NULL)
         return;
     end->turn_due = true;
-    sim_after(end->cluster->sim, sim_below(end->cluster->sim, 10 * SIM_US), client_turn, end,
-              end->life);
+    sim_after(end->cluster->sim, dice_below(&end->dice, 10 * SIM_US), client_turn, end, end->life);
 }
 
 static void client_tick_arrives(void *owner, uint64_t life)
@@ -427,19 +457,22 @@ static void net_client_completed(void *owner, uint32_t index, struct client_op *
 static bool shard_begin(struct node_shard *s, const struct shard_options *common)
 {
     struct sim *sim = s->node->cluster->sim;
-    struct file_found files[FILES_MAX];
     struct shard_options options = *common;
-    size_t count = vdisk_list(s->disk, files, FILES_MAX);
-    KHO_ASSERT(count <= FILES_MAX);
+    size_t count = vdisk_list(s->disk, NULL, 0);
+    struct file_found *files = calloc(count + 1, sizeof *files);
+    KHO_ASSERT(files != NULL);
+    vdisk_list(s->disk, files, count);
     options.shard = s->number;
     options.seed = kho_random_next(&s->node->cluster->random);
     int rc = shard_create(&options, &s->shard);
     if (rc != 0) {
         sim_fail(sim, "%s: shard_create says %d", s->node->name, rc);
+        free(files);
         return false;
     }
     sim_trace(sim, "%s.%u: starts with %zu files", s->node->name, s->number, count);
     shard_start(s->shard, files, count, node_now(s->node));
+    free(files);
     return true;
 }
 
@@ -474,6 +507,9 @@ void node_start(struct node *node)
     node->tick_at = 0;
     node->map_spread_at = 0;
     node->failure[0] = '\0';
+    /* What is read at a start decides where the log ends: nobody but the disk could know better. */
+    for (uint32_t i = 0; i < node->shard_count; i++)
+        vdisk_faults(node->shards[i].disk)->misdirected_read = 0;
     vnet_node_back(cluster->net, node->index);
     node_turn_soon(node);
 }
@@ -522,6 +558,67 @@ void node_wipe(struct node *node)
         vdisk_wipe(node->shards[i].disk);
     node->incarnation = kho_random_id(&node->cluster->random);
     sim_trace(node->cluster->sim, "fault: the folder of %s is made anew", node->name);
+}
+
+static void folder_take(struct node *node, struct vdisk *const *disks, struct kho_id incarnation)
+{
+    node->incarnation = incarnation;
+    for (uint32_t i = 0; i < node->shard_count; i++) {
+        node->shards[i].disk = disks[i];
+        vdisk_owner(disks[i], &node->shards[i]);
+    }
+    node->disk = node->shards[0].disk;
+}
+
+static void folder_of(const struct node *node, struct vdisk **ret_disks)
+{
+    for (uint32_t i = 0; i < node->shard_count; i++)
+        ret_disks[i] = node->shards[i].disk;
+}
+
+void node_folders_swap(struct node *a, struct node *b)
+{
+    struct vdisk *of_a[NODE_SHARDS_MAX], *of_b[NODE_SHARDS_MAX];
+    struct kho_id incarnation = a->incarnation;
+    KHO_ASSERT(!a->up && !b->up);
+    folder_of(a, of_a);
+    folder_of(b, of_b);
+    folder_take(a, of_b, b->incarnation);
+    folder_take(b, of_a, incarnation);
+    sim_trace(a->cluster->sim, "fault: %s and %s get each other's folders", a->name, b->name);
+}
+
+void node_folder_clone(struct node *node, const struct node *from)
+{
+    struct vdisk *clones[NODE_SHARDS_MAX];
+    KHO_ASSERT(!node->up && !node->cloned);
+    folder_of(node, node->own_disks);
+    node->own_incarnation = node->incarnation;
+    node->cloned = true;
+    for (uint32_t i = 0; i < node->shard_count; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "c%u.%u", node->index, i);
+        clones[i] = vdisk_clone(from->shards[i].disk, name);
+    }
+    folder_take(node, clones, from->incarnation);
+    sim_trace(node->cluster->sim, "fault: %s gets a copy of the folder of %s", node->name,
+              from->name);
+}
+
+void node_folder_own(struct node *node)
+{
+    KHO_ASSERT(!node->up && node->cloned);
+    struct cluster *cluster = node->cluster;
+    size_t count = cluster->given_back_count + node->shard_count;
+    cluster->given_back = realloc(cluster->given_back, count * sizeof(struct vdisk *));
+    KHO_ASSERT(cluster->given_back != NULL);
+    for (uint32_t i = 0; i < node->shard_count; i++) {
+        vdisk_wipe(node->shards[i].disk);
+        cluster->given_back[cluster->given_back_count++] = node->shards[i].disk;
+    }
+    folder_take(node, node->own_disks, node->own_incarnation);
+    node->cloned = false;
+    sim_trace(node->cluster->sim, "%s has its own folder again", node->name);
 }
 
 void node_sleep(struct node *node, uint64_t ns)
@@ -608,7 +705,7 @@ void client_end_crash(struct client_end *end)
     end->life++;
     end->turn_due = false;
     queue_init(&end->ended);
-    vnet_client_gone(end->cluster->net, end->index, sim_below(end->cluster->sim, 2) == 0);
+    vnet_client_gone(end->cluster->net, end->index, dice_below(&end->dice, 2) == 0);
     client_destroy(client);
     answers_lost(end);
 }
@@ -619,6 +716,7 @@ uint32_t cluster_client_add(struct cluster *cluster)
     KHO_ASSERT(index < VNET_CLIENTS_MAX);
     struct client_end *end = &cluster->clients[index];
     *end = (struct client_end){.cluster = cluster, .index = index};
+    sim_dice(cluster->sim, "client", index, &end->dice);
     queue_init(&end->ended);
     queue_init(&end->answers);
     client_end_start(end);
@@ -711,6 +809,7 @@ struct cluster *cluster_create(struct sim *sim, const struct cluster_options *op
         struct node *node = &cluster->nodes[i];
         *node = (struct node){.cluster = cluster, .index = i};
         snprintf(node->name, sizeof node->name, "n%u", i);
+        sim_dice(sim, "node", i, &node->dice);
         node->incarnation = kho_random_id(&cluster->random);
         node->shard_count = options->shards;
         for (uint32_t k = 0; k < options->shards; k++)
@@ -737,10 +836,15 @@ void cluster_destroy(struct cluster *cluster)
         client_end_crash(&cluster->clients[i]);
     for (uint32_t i = 0; i < cluster->options.nodes; i++) {
         for (uint32_t k = 0; k < cluster->nodes[i].shard_count; k++) {
+            if (cluster->nodes[i].cloned)
+                vdisk_destroy(cluster->nodes[i].own_disks[k]);
             shard_destroy(cluster->nodes[i].shards[k].shard);
             vdisk_destroy(cluster->nodes[i].shards[k].disk);
         }
     }
+    for (size_t i = 0; i < cluster->given_back_count; i++)
+        vdisk_destroy(cluster->given_back[i]);
+    free(cluster->given_back);
     vnet_destroy(cluster->net);
     free(cluster->map);
     free(cluster);

@@ -59,12 +59,23 @@ struct node {
     uint64_t life;          /* counts the starts */
     bool silent;            /* down without answering: no power */
     bool stopping;
+    uint32_t crash_after; /* crashes once it asked for so many more ops; 0: doesn't */
+    uint8_t crash_kind;   /* of this kind; 0: of any */
+    bool crash_power;     /* its power goes; else it is killed */
+    bool crash_due;
+    bool zeros_awaited; /* its power goes before what it had zeroed is stable, if it may */
+    bool zeros_under_way;
     uint64_t asleep_until; /* stopped by a signal */
     int64_t skew_ms;
     bool turn_due;
     uint64_t tick_at;
     char failure[320];       /* the last error among its events */
     uint64_t refused_failed; /* times it couldn't start */
+    struct kho_random dice;
+    /* While it runs on a copy of another's folder. */
+    bool cloned;
+    struct vdisk *own_disks[NODE_SHARDS_MAX];
+    struct kho_id own_incarnation;
 };
 
 struct client_end {
@@ -77,7 +88,7 @@ struct client_end {
     uint64_t tick_at;
     struct queue ended;
     struct queue answers; /* under way */
-    uint64_t seed;
+    struct kho_random dice;
 };
 
 struct cluster {
@@ -89,6 +100,11 @@ struct cluster {
     struct node nodes[VNET_NODES_MAX];
     struct client_end clients[VNET_CLIENTS_MAX];
     uint32_t client_count;
+    /* Asks whether a node may crash now by itself; it will be down behind it. NULL: never. */
+    bool (*may_crash)(void *owner, struct node *node);
+    void *owner;
+    struct vdisk **given_back; /* copies of disks, which events may still know */
+    size_t given_back_count;
     struct kho_id id;
     uint64_t map_seed;
     uint8_t *map; /* the first one's bytes */
@@ -115,6 +131,11 @@ void node_stop(struct node *node);
 void node_start(struct node *node);
 /* Its folder is made anew: an empty disk and another incarnation. It must be down. */
 void node_wipe(struct node *node);
+/* Two nodes that are down get each other's folders. */
+void node_folders_swap(struct node *a, struct node *b);
+/* A node that is down gets a copy of another's folder, as that one is; then its own again. */
+void node_folder_clone(struct node *node, const struct node *from);
+void node_folder_own(struct node *node);
 void node_sleep(struct node *node, uint64_t ns);
 bool node_serving(const struct node *node);
 /* Runs until it serves, or has failed to within `ns`. */

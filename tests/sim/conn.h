@@ -21,6 +21,8 @@ struct flow {
     uint8_t *bytes; /* sent and not delivered yet */
     size_t start, len, room;
     uint64_t sent, delivered; /* bytes in all */
+    uint64_t pushed_ns;       /* when the oldest bytes under way were sent */
+    uint64_t slow_until;      /* nobody reads until then */
     struct send *sends;
     size_t send_count, send_room;
     bool pumping;   /* an event is on its way */
@@ -30,6 +32,8 @@ struct flow {
 
 struct vconn {
     struct vnet *net;
+    struct kho_random pace; /* how long its bytes travel */
+    uint64_t lag_ns, lag_until;
     uint32_t id;
     uint32_t client, node;
     int32_t handle[2]; /* of the client's core and of the node's; -1: none */
@@ -48,6 +52,7 @@ struct vconn {
 
 struct vnet {
     struct sim *sim;
+    struct kho_random pace, dice; /* how long things take; how they end */
     struct vnet_options options;
     struct vnet_world world;
     void *owner;
@@ -56,13 +61,16 @@ struct vnet {
     size_t first_live; /* those before are over */
     struct vconn **by_handle[VNET_NODES_MAX];
     bool blocked[VNET_CLIENTS_MAX + 1][VNET_NODES_MAX][2]; /* the last client: raw ends */
+    /* When the newest bytes that arrived were sent, by direction. */
+    uint64_t newest_ns[VNET_CLIENTS_MAX + 1][VNET_NODES_MAX][2];
 };
 
 /* --- net.c, net_break.c ----------------------------------------------------------------------- */
 
 uint64_t vnet_delay(struct vnet *net);
+uint64_t vconn_delay(struct vconn *conn);
 struct vconn *vconn_make(struct vnet *net, uint32_t client, uint32_t node);
-void vconn_push(struct flow *flow, const uint8_t *bytes, size_t len);
+void vconn_push(struct flow *flow, const uint8_t *bytes, size_t len, uint64_t now_ns);
 /* The next piece of a flow is delivered after so long, unless one is on its way. */
 void vconn_pump_soon(struct vconn *conn, int side, uint64_t delay_ns);
 /* Ends the sends of one side: those that were read, or with an error all of them. */

@@ -8,6 +8,10 @@
 
 /* One bit of a byte, chosen by the seed, of a segment's part in use. */
 bool damage_flip(struct sim *sim, struct vdisk *disk);
+/* Not in the newest segment. */
+bool damage_flip_sealed(struct sim *sim, struct vdisk *disk);
+/* A sector, or eight, of a segment can't be read from now on. */
+bool damage_spoil(struct sim *sim, struct vdisk *disk, bool sealed);
 /* One bit of the last `len` bytes in use of the newest segment in use. */
 bool damage_flip_end(struct sim *sim, struct vdisk *disk, size_t len);
 /* One bit within the first place where `bytes` lie in a segment. */

@@ -18,10 +18,16 @@ enum vdisk_cut { VDISK_KILL = 1, VDISK_POWER };
 /* Rates of what may go wrong, in parts per million. All may change at any time. */
 struct vdisk_faults {
     uint32_t read_error;
-    uint32_t write_error; /* of writes and syncs */
-    bool gentle;          /* a power cut tears one write at most, and plainly */
-    uint32_t garbage;     /* at a power cut: a sector holds neither its old nor its new bytes */
-    uint64_t space_max;   /* bytes of the file system */
+    uint32_t write_error; /* what is on the disk then, nobody knows */
+    uint32_t sync_error;
+    uint32_t lost_write, misdirected_write; /* of commits of the log */
+    uint32_t misdirected_read;              /* of segments */
+    uint32_t short_io;                      /* the driver has to go on with the rest */
+    uint32_t slow;                          /* up to some seconds */
+    bool gentle;                            /* a power cut tears one write at most, and plainly */
+    uint32_t garbage;   /* at a power cut: a sector holds neither its old nor its new bytes */
+    bool full;          /* the space is limited, which counts when it is asked for */
+    uint64_t space_max; /* bytes of the file system */
     uint64_t write_ns, read_ns;
 };
 
@@ -48,5 +54,16 @@ int64_t vdisk_peek(const struct vdisk *disk, struct file_name name, uint64_t off
                    size_t len);
 bool vdisk_poke(struct vdisk *disk, struct file_name name, uint64_t offset, const uint8_t *bytes,
                 size_t len);
+
+uint64_t vdisk_space_used(const struct vdisk *disk);
+/* Behind the last byte of the file that isn't zero. */
+uint64_t vdisk_used(const struct vdisk *disk, struct file_name name);
+/* The sectors of these bytes can't be read until they are written anew. */
+bool vdisk_spoil(struct vdisk *disk, struct file_name name, uint64_t offset, size_t len);
+
+/* Completions go to another owner from now on. */
+void vdisk_owner(struct vdisk *disk, void *owner);
+/* A copy of what the disk holds, as another disk. */
+struct vdisk *vdisk_clone(const struct vdisk *disk, const char *name);
 
 #endif

@@ -1,6 +1,6 @@
 /* medium.c: bytes of files and entries of a folder, each in two states.
  *
- * A file's bytes lie in chunks of 64 KiB; a chunk that was never written with anything but zeros
+ * A file's bytes lie in chunks of 16 KiB; a chunk that was never written with anything but zeros
  * isn't there. Each chunk has the bytes that a read sees, the stable ones, and for each sector when
  * it was last written without being made stable (0: it is stable). */
 #include "medium.h"
@@ -56,7 +56,8 @@ static void sector_write(struct inode *inode, uint64_t offset, const uint8_t *by
         return;
     struct chunk *chunk = chunk_make(inode, offset);
     memcpy(chunk->seen + offset % CHUNK, bytes, len);
-    uint64_t *written = &chunk->written[offset % CHUNK / SECTOR];
+    chunk->bad &= ~(1u << offset % CHUNK / MEDIUM_SECTOR);
+    uint64_t *written = &chunk->written[offset % CHUNK / MEDIUM_SECTOR];
     if (stable) {
         memcpy(chunk->stable + offset % CHUNK, bytes, len);
         *written = 0;
@@ -70,7 +71,7 @@ void inode_write(struct inode *inode, uint64_t offset, const uint8_t *bytes, siz
 {
     inode_size(inode, offset + len, stable, now);
     while (len > 0) {
-        size_t part = (size_t)kho_min(len, SECTOR - offset % SECTOR);
+        size_t part = (size_t)kho_min(len, MEDIUM_SECTOR - offset % MEDIUM_SECTOR);
         sector_write(inode, offset, bytes, part, stable, now);
         offset += part;
         bytes += part;
@@ -80,6 +81,7 @@ void inode_write(struct inode *inode, uint64_t offset, const uint8_t *bytes, siz
 
 void inode_zero(struct inode *inode, uint64_t now)
 {
+    inode->zeroed = true;
     static const uint8_t zeros[CHUNK];
     for (size_t i = 0; i < inode->chunk_count; i++)
         if (inode->chunks[i] != NULL && i * CHUNK < inode->size)
@@ -112,35 +114,102 @@ void inode_sync(struct inode *inode, uint64_t when)
         struct chunk *chunk = inode->chunks[i];
         for (size_t s = 0; chunk != NULL && s < CHUNK_SECTORS; s++)
             if (chunk->written[s] != 0 && chunk->written[s] <= when) {
-                memcpy(chunk->stable + s * SECTOR, chunk->seen + s * SECTOR, SECTOR);
+                memcpy(chunk->stable + s * MEDIUM_SECTOR, chunk->seen + s * MEDIUM_SECTOR,
+                       MEDIUM_SECTOR);
                 chunk->written[s] = 0;
             }
     }
+    inode->zeroed = false;
     if (inode->sized != 0 && inode->sized <= when) {
         inode->stable_size = inode->size;
         inode->sized = 0;
     }
 }
 
-void inode_cut(struct inode *inode, struct sim *sim, bool whole)
+uint64_t inode_used(const struct inode *inode)
 {
-    bool all = sim_below(sim, 3) == 0, nothing = !all && (whole || sim_below(sim, 2) == 0);
-    if (inode->sized != 0 && (all || (!nothing && sim_below(sim, 2) == 0)))
+    for (size_t i = inode->chunk_count; i-- > 0;) {
+        const struct chunk *chunk = inode->chunks[i];
+        for (size_t n = CHUNK; chunk != NULL && n > 0; n--)
+            if (chunk->seen[n - 1] != 0)
+                return kho_min(i * CHUNK + n, inode->size);
+    }
+    return 0;
+}
+
+void inode_spoil(struct inode *inode, uint64_t offset, size_t len)
+{
+    uint64_t end = offset + len;
+    for (uint64_t at = offset & ~(uint64_t)(MEDIUM_SECTOR - 1); at < end; at += MEDIUM_SECTOR)
+        chunk_make(inode, at)->bad |= 1u << at % CHUNK / MEDIUM_SECTOR;
+}
+
+bool inode_spoilt(const struct inode *inode, uint64_t offset, size_t len)
+{
+    uint64_t end = offset + len;
+    for (uint64_t at = offset & ~(uint64_t)(MEDIUM_SECTOR - 1); at < end; at += MEDIUM_SECTOR) {
+        const struct chunk *chunk = chunk_get(inode, at);
+        if (chunk != NULL && (chunk->bad >> at % CHUNK / MEDIUM_SECTOR & 1) != 0)
+            return true;
+    }
+    return false;
+}
+
+void inode_cut(struct inode *inode, struct sim *sim, struct kho_random *dice, bool whole)
+{
+    bool all = dice_below(dice, 3) == 0, nothing = !all && (whole || dice_below(dice, 2) == 0);
+    size_t unit = dice_below(dice, 2) == 0 ? 1 : 8;
+    uint64_t kept = 0, lost = 0;
+    if (inode->sized != 0 && (all || (!nothing && dice_below(dice, 2) == 0)))
         inode->stable_size = inode->size;
     for (size_t i = 0; i < inode->chunk_count; i++) {
         struct chunk *chunk = inode->chunks[i];
+        bool stays = false;
         for (size_t s = 0; chunk != NULL && s < CHUNK_SECTORS; s++) {
+            if (s % unit == 0)
+                stays = all || (!nothing && dice_below(dice, 2) == 0);
             if (chunk->written[s] == 0)
                 continue;
             chunk->written[s] = 0;
-            if (all || (!nothing && sim_below(sim, 2) == 0))
-                memcpy(chunk->stable + s * SECTOR, chunk->seen + s * SECTOR, SECTOR);
+            kept += stays;
+            lost += !stays;
+            if (stays)
+                memcpy(chunk->stable + s * MEDIUM_SECTOR, chunk->seen + s * MEDIUM_SECTOR,
+                       MEDIUM_SECTOR);
         }
         if (chunk != NULL)
             memcpy(chunk->seen, chunk->stable, CHUNK);
     }
     inode->size = inode->stable_size;
     inode->sized = 0;
+    if (kept > 0)
+        sim_fault(sim, SIM_FAULT_unsynced_kept);
+    if (lost > 0)
+        sim_fault(sim, SIM_FAULT_unsynced_lost);
+    if (kept > 0 && lost > 0)
+        sim_fault(sim, unit == 1 ? SIM_FAULT_torn_512 : SIM_FAULT_torn_4096);
+    if (lost > 0 && inode->zeroed)
+        sim_fault(sim, SIM_FAULT_stale);
+    inode->zeroed = false;
+}
+
+struct inode *inode_copy(const struct inode *inode)
+{
+    struct inode *copy = malloc(sizeof *copy);
+    KHO_ASSERT(copy != NULL);
+    *copy = *inode;
+    copy->next = NULL;
+    copy->handles = 0;
+    copy->chunks = calloc(inode->chunk_count + 1, sizeof(struct chunk *));
+    KHO_ASSERT(copy->chunks != NULL);
+    for (size_t i = 0; i < inode->chunk_count; i++) {
+        if (inode->chunks[i] == NULL)
+            continue;
+        copy->chunks[i] = malloc(sizeof(struct chunk));
+        KHO_ASSERT(copy->chunks[i] != NULL);
+        memcpy(copy->chunks[i], inode->chunks[i], sizeof(struct chunk));
+    }
+    return copy;
 }
 
 void inode_free(struct inode *inode)
@@ -176,7 +245,11 @@ static void dir_remove(struct dir *dir, const struct file_name *name)
 static void dir_add(struct dir *dir, const struct file_name *name, struct inode *inode)
 {
     dir_remove(dir, name);
-    KHO_ASSERT(dir->count < ENTRIES_MAX);
+    if (dir->count == dir->room) {
+        dir->room = dir->room * 2 + 32;
+        dir->entries = realloc(dir->entries, dir->room * sizeof *dir->entries);
+        KHO_ASSERT(dir->entries != NULL);
+    }
     dir->entries[dir->count++] = (struct entry){*name, inode};
 }
 
@@ -197,6 +270,19 @@ void dir_change(struct dir *dir, const struct change *change)
         dir_remove(dir, &change->name);
         break;
     }
+}
+
+void dir_assign(struct dir *to, const struct dir *from)
+{
+    to->count = 0;
+    for (size_t i = 0; i < from->count; i++)
+        dir_add(to, &from->entries[i].name, from->entries[i].inode);
+}
+
+void dir_free(struct dir *dir)
+{
+    free(dir->entries);
+    *dir = (struct dir){0};
 }
 
 bool dir_holds(const struct dir *dir, const struct inode *inode)

@@ -12,7 +12,13 @@ static bool link_blocked(const struct vconn *c, int side)
 
 uint64_t vnet_delay(struct vnet *net)
 {
-    return sim_delay(net->sim, net->options.delay_ns);
+    return dice_delay(&net->pace, net->options.delay_ns);
+}
+
+uint64_t vconn_delay(struct vconn *c)
+{
+    uint64_t lag = c->net->sim->now_ns < c->lag_until ? c->lag_ns : 0;
+    return dice_delay(&c->pace, c->net->options.delay_ns) + lag;
 }
 
 static void flow_free(struct flow *flow)
@@ -22,7 +28,7 @@ static void flow_free(struct flow *flow)
     flow->start = flow->len = flow->room = 0;
 }
 
-void vconn_push(struct flow *flow, const uint8_t *bytes, size_t len)
+void vconn_push(struct flow *flow, const uint8_t *bytes, size_t len, uint64_t now_ns)
 {
     if (flow->start + flow->len + len > flow->room) {
         if (flow->len > 0)
@@ -34,6 +40,8 @@ void vconn_push(struct flow *flow, const uint8_t *bytes, size_t len)
             KHO_ASSERT(flow->bytes != NULL);
         }
     }
+    if (flow->len == 0)
+        flow->pushed_ns = now_ns;
     if (len > 0)
         memcpy(flow->bytes + flow->start + flow->len, bytes, len);
     flow->len += len;
@@ -99,14 +107,14 @@ static void send_take(struct vconn *c, int side, void *op, const uint8_t *bytes,
         KHO_ASSERT(flow->sends != NULL);
     }
     if (!c->dead && !flow->fin && c->open[!side])
-        vconn_push(flow, bytes, len);
+        vconn_push(flow, bytes, len, c->net->sim->now_ns);
     else
         flow->sent += len;
     flow->sends[flow->send_count++] = (struct send){op, flow->sent};
     if (side == CLIENT && c->dead && c->net->world.node_listening(c->net->owner, c->node) >= 0)
         vconn_reset_soon(c, vnet_delay(c->net));
-    vconn_pump_soon(c, side, vnet_delay(c->net));
-    sim_after(c->net->sim, 1 + sim_below(c->net->sim, 20 * SIM_US), sends_later, c, (uint64_t)side);
+    vconn_pump_soon(c, side, vconn_delay(c));
+    sim_after(c->net->sim, 1 + dice_below(&c->pace, 20 * SIM_US), sends_later, c, (uint64_t)side);
 }
 
 /* --- The node's side -------------------------------------------------------------------------- */
@@ -145,7 +153,7 @@ static void node_turns_away(struct vconn *c, const struct wire_hello_node *hello
     uint8_t bytes[KHO_HELLO_NODE_SIZE];
     if (hello != NULL) {
         wire_hello_node_encode(hello, bytes);
-        vconn_push(&c->flow[NODE], bytes, sizeof bytes);
+        vconn_push(&c->flow[NODE], bytes, sizeof bytes, c->net->sim->now_ns);
     }
     c->open[NODE] = false;
     c->flow[NODE].fin = true;
@@ -257,9 +265,21 @@ static void pump(void *owner, uint64_t from)
     }
     if (!flow->receiving)
         return; /* op_receive pumps anew */
+    if (flow->slow_until > net->sim->now_ns) {
+        vconn_pump_soon(c, side, flow->slow_until - net->sim->now_ns);
+        return;
+    }
     size_t len = (size_t)kho_min(flow->len, 256 << 10);
     if (net->options.chunk_bytes_max > 0)
-        len = (size_t)kho_min(len, sim_between(net->sim, 1, net->options.chunk_bytes_max));
+        len = (size_t)kho_min(len, dice_between(&c->pace, 1, net->options.chunk_bytes_max));
+    if (dice_chance(&c->pace, net->options.cut_ppm)) {
+        len = (size_t)dice_between(&c->pace, 1, kho_min(len, 64));
+        sim_fault(net->sim, SIM_FAULT_cut);
+    }
+    uint64_t *newest = &net->newest_ns[c->raw ? VNET_CLIENTS_MAX : c->client][c->node][side];
+    if (flow->pushed_ns < *newest)
+        sim_fault(net->sim, SIM_FAULT_reorder);
+    *newest = kho_max(*newest, flow->pushed_ns);
     /* A copy of its own: bytes that a core keeps beyond the call are found by the sanitizer. */
     uint8_t *piece = malloc(len);
     KHO_ASSERT(piece != NULL);
@@ -272,9 +292,10 @@ static void pump(void *owner, uint64_t from)
         flow->len -= taken;
     }
     flow->delivered += taken;
+    flow->pushed_ns = net->sim->now_ns; /* what is left is newer; how much, nobody knows */
     sim_after(net->sim, 1, sends_later, c, (uint64_t)side);
     if (flow->len > 0 || flow->fin)
-        vconn_pump_soon(c, side, sim_below(net->sim, net->options.delay_ns / 4 + 1));
+        vconn_pump_soon(c, side, dice_below(&c->pace, net->options.delay_ns / 4 + 1));
 }
 
 /* --- Ops of the client ------------------------------------------------------------------------ */
@@ -290,6 +311,7 @@ struct vconn *vconn_make(struct vnet *net, uint32_t client, uint32_t node)
     KHO_ASSERT(c != NULL);
     *c = (struct vconn){.net = net, .client = client, .node = node, .handle = {-1, -1}};
     c->id = (uint32_t)net->conn_count;
+    sim_dice(net->sim, "connection", c->id, &c->pace);
     c->open[CLIENT] = true;
     c->flow[CLIENT].receiving = c->flow[NODE].receiving = true;
     net->conns[net->conn_count++] = c;
@@ -398,7 +420,7 @@ void vnet_client_op(struct vnet *net, uint32_t client, struct client_op *op)
     }
     KHO_ASSERT(op->kind == CLIENT_OP_CLOSE);
     c->close_client = op;
-    sim_after(net->sim, sim_below(net->sim, 50 * SIM_US), client_close_ends, c, 0);
+    sim_after(net->sim, dice_below(&net->dice, 50 * SIM_US), client_close_ends, c, 0);
 }
 
 /* --- Ops of the node -------------------------------------------------------------------------- */
@@ -422,7 +444,7 @@ static void node_close_ends(void *owner, uint64_t arg)
     vconn_handle_free(c);
     c->flow[NODE].fin = true;
     /* A socket closed with bytes unread resets the connection: what is under way may be lost. */
-    if (c->flow[CLIENT].len > 0 && sim_below(net->sim, 3) == 0)
+    if (c->flow[CLIENT].len > 0 && dice_below(&net->dice, 3) == 0)
         c->flow[NODE].len = 0;
     vconn_pump_soon(c, NODE, vnet_delay(net));
     vconn_over(c);
@@ -452,7 +474,7 @@ void vnet_node_op(struct vnet *net, uint32_t node, struct op *op)
     default:
         KHO_ASSERT(op->kind == OP_CLOSE);
         c->close_node = op;
-        sim_after(net->sim, sim_below(net->sim, 50 * SIM_US), node_close_ends, c, 0);
+        sim_after(net->sim, dice_below(&net->dice, 50 * SIM_US), node_close_ends, c, 0);
     }
 }
 
@@ -474,6 +496,8 @@ struct vnet *vnet_create(struct sim *sim, const struct vnet_options *options,
     net->options = *options;
     net->world = *world;
     net->owner = owner;
+    sim_dice(sim, "net", 0, &net->pace);
+    sim_dice(sim, "net", 1, &net->dice);
     for (uint32_t i = 0; i < VNET_NODES_MAX; i++) {
         net->by_handle[i] = calloc(options->connections_max, sizeof(struct vconn *));
         KHO_ASSERT(net->by_handle[i] != NULL);

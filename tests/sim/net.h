@@ -44,6 +44,7 @@ struct vnet_world {
 struct vnet_options {
     uint64_t delay_ns;        /* typical, one way */
     uint32_t chunk_bytes_max; /* pieces are of 1 to so many bytes; 0: as much as there is */
+    uint32_t cut_ppm;         /* so many pieces are cut to some bytes */
     uint32_t connections_max; /* a node's, at most VNET_CONNS_MAX */
     uint64_t window_bytes;    /* a send ends when no more than so much before it is unread */
 };
@@ -67,11 +68,15 @@ void vnet_client_gone(struct vnet *net, uint32_t client, bool silent);
 
 /* --- Faults ----------------------------------------------------------------------------------- */
 
-/* Breaks a connection chosen by the seed; `half`: one end doesn't learn of it for long. False:
- * there is none. */
-bool vnet_drop(struct vnet *net, bool half);
+/* These take a connection that the dice choose; false: there is none.
+ * vnet_drop breaks it; `half`: one end doesn't learn of it for long. vnet_slow_reader: one end
+ * leaves the bytes to it unread for `ns`. vnet_lag: its bytes travel `lag_ns` longer, for `ns`. */
+bool vnet_drop(struct vnet *net, struct kho_random *dice, bool half);
+bool vnet_slow_reader(struct vnet *net, struct kho_random *dice, uint64_t ns);
+bool vnet_lag(struct vnet *net, struct kho_random *dice, uint64_t lag_ns, uint64_t ns);
 /* Blocks or opens one direction between a client (UINT32_MAX: all) and a node. */
 void vnet_block(struct vnet *net, uint32_t client, uint32_t node, bool to_node, bool blocked);
+/* No link is blocked or late, and all read again. */
 void vnet_open_all(struct vnet *net);
 
 /* --- Raw ends --------------------------------------------------------------------------------- */

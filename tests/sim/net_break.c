@@ -40,7 +40,6 @@ static void conn_break(struct vconn *c, uint64_t client_after, uint64_t node_aft
 /* One end vanished with its core. */
 static void side_gone(struct vconn *c, int side, bool silent)
 {
-    struct sim *sim = c->net->sim;
     c->open[side] = false;
     c->flow[side].send_count = 0;
     if (side == NODE) {
@@ -51,9 +50,10 @@ static void side_gone(struct vconn *c, int side, bool silent)
         c->close_client = NULL;
     }
     if (c->open[!side] && c->established) {
-        uint64_t after = silent ? sim_between(sim, SIM_MS, 20 * SIM_S) : vnet_delay(c->net);
+        uint64_t after =
+            silent ? dice_between(&c->net->dice, SIM_MS, 20 * SIM_S) : vnet_delay(c->net);
         /* What was sent before may still arrive. */
-        if (!silent && sim_below(sim, 2) == 0) {
+        if (!silent && dice_below(&c->net->dice, 2) == 0) {
             c->flow[side].fin = true;
             vconn_pump_soon(c, side, after);
         } else {
@@ -78,7 +78,7 @@ void vnet_node_back(struct vnet *net, uint32_t node)
         struct vconn *c = net->conns[i];
         bool unread = c->flow[CLIENT].sent > c->flow[CLIENT].delivered;
         if (c->node == node && c->dead && c->established && !c->raw && unread)
-            vconn_reset_soon(c, sim_below(net->sim, SIM_S));
+            vconn_reset_soon(c, dice_below(&net->dice, SIM_S));
     }
 }
 
@@ -101,20 +101,27 @@ void vnet_client_gone(struct vnet *net, uint32_t client, bool silent)
             side_gone(net->conns[i], CLIENT, silent);
 }
 
-bool vnet_drop(struct vnet *net, bool half)
+/* A connection in use that the dice choose, or NULL. */
+static struct vconn *conn_draw(struct vnet *net, struct kho_random *dice)
 {
-    struct vconn *live[256];
-    size_t count = 0;
-    for (size_t i = net->first_live; i < net->conn_count && count < KHO_COUNT_OF(live); i++) {
+    struct vconn *drawn = NULL;
+    uint64_t count = 0;
+    for (size_t i = net->first_live; i < net->conn_count; i++) {
         struct vconn *c = net->conns[i];
-        if (c->established && !c->dead && !c->raw && c->open[CLIENT] && c->open[NODE])
-            live[count++] = c;
+        if (c->established && !c->dead && !c->raw && c->open[CLIENT] && c->open[NODE] &&
+            dice_below(dice, ++count) == 0)
+            drawn = c;
     }
-    if (count == 0)
+    return drawn;
+}
+
+bool vnet_drop(struct vnet *net, struct kho_random *dice, bool half)
+{
+    struct vconn *c = conn_draw(net, dice);
+    if (c == NULL)
         return false;
-    struct vconn *c = live[sim_below(net->sim, count)];
-    uint64_t soon = vnet_delay(net), late = sim_between(net->sim, SIM_S, 30 * SIM_S);
-    bool client_late = half && sim_below(net->sim, 2) == 0;
+    uint64_t soon = vnet_delay(net), late = dice_between(dice, SIM_S, 30 * SIM_S);
+    bool client_late = half && dice_below(dice, 2) == 0;
     bool node_late = half && !client_late;
     sim_trace(net->sim, "fault: connection %u (client %u, node %u) breaks%s", c->id, c->client,
               c->node,
@@ -123,6 +130,33 @@ bool vnet_drop(struct vnet *net, bool half)
                           : "");
     sim_fault(net->sim, half ? SIM_FAULT_half_drop : SIM_FAULT_drop);
     conn_break(c, client_late ? late : soon, node_late ? late : soon);
+    return true;
+}
+
+bool vnet_slow_reader(struct vnet *net, struct kho_random *dice, uint64_t ns)
+{
+    struct vconn *c = conn_draw(net, dice);
+    if (c == NULL)
+        return false;
+    int from = dice_below(dice, 2) == 0 ? CLIENT : NODE;
+    sim_trace(net->sim, "fault: the %s doesn't read connection %u (client %u, node %u) for %llu ms",
+              from == CLIENT ? "node" : "client", c->id, c->client, c->node,
+              (unsigned long long)(ns / SIM_MS));
+    sim_fault(net->sim, SIM_FAULT_slow_reader);
+    c->flow[from].slow_until = net->sim->now_ns + ns;
+    return true;
+}
+
+bool vnet_lag(struct vnet *net, struct kho_random *dice, uint64_t lag_ns, uint64_t ns)
+{
+    struct vconn *c = conn_draw(net, dice);
+    if (c == NULL)
+        return false;
+    sim_trace(net->sim, "fault: connection %u (client %u, node %u) is late by %llu ms", c->id,
+              c->client, c->node, (unsigned long long)(lag_ns / SIM_MS));
+    sim_fault(net->sim, SIM_FAULT_delay);
+    c->lag_ns = lag_ns;
+    c->lag_until = net->sim->now_ns + ns;
     return true;
 }
 
@@ -136,6 +170,10 @@ void vnet_block(struct vnet *net, uint32_t client, uint32_t node, bool to_node, 
 void vnet_open_all(struct vnet *net)
 {
     memset(net->blocked, 0, sizeof net->blocked);
+    for (size_t i = net->first_live; i < net->conn_count; i++) {
+        net->conns[i]->lag_until = 0;
+        net->conns[i]->flow[CLIENT].slow_until = net->conns[i]->flow[NODE].slow_until = 0;
+    }
 }
 
 /* --- Raw ends --------------------------------------------------------------------------------- */
@@ -155,7 +193,7 @@ void vnet_raw_send(struct vnet *net, struct vconn *conn, const void *bytes, size
 {
     if (conn->dead || !conn->open[NODE])
         return;
-    vconn_push(&conn->flow[CLIENT], bytes, len);
+    vconn_push(&conn->flow[CLIENT], bytes, len, net->sim->now_ns);
     vconn_pump_soon(conn, CLIENT, vnet_delay(net));
 }
 

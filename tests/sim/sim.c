@@ -9,7 +9,7 @@ void sim_init(struct sim *sim, uint64_t seed, bool story)
     sim->seed = seed;
     sim->story = story;
     sim->now_ns = SIM_S;
-    kho_random_init(&sim->random, seed ^ 0x6B686F2D73696D00u);
+    sim_dice(sim, "sim", 0, &sim->dice);
 }
 
 void sim_fini(struct sim *sim)
@@ -132,31 +132,37 @@ void sim_fault(struct sim *sim, enum sim_fault fault)
     sim->faults[fault]++;
 }
 
-/* --- The generator ---------------------------------------------------------------------------- */
+/* --- Dice ------------------------------------------------------------------------------------- */
 
-uint64_t sim_below(struct sim *sim, uint64_t bound)
+void sim_dice(const struct sim *sim, const char *name, uint64_t number, struct kho_random *ret_dice)
 {
-    return kho_random_below(&sim->random, bound);
+    uint64_t named = XXH3_64bits_withSeed(name, strlen(name), sim->seed);
+    kho_random_init(ret_dice, XXH3_64bits_withSeed(&number, sizeof number, named));
 }
 
-uint64_t sim_between(struct sim *sim, uint64_t low, uint64_t high)
+uint64_t dice_below(struct kho_random *dice, uint64_t bound)
 {
-    return low + sim_below(sim, high - low + 1);
+    return kho_random_below(dice, bound);
 }
 
-bool sim_chance(struct sim *sim, uint64_t ppm)
+uint64_t dice_between(struct kho_random *dice, uint64_t low, uint64_t high)
 {
-    /* No draw where the answer is certain: a fault that is off doesn't shift the others. */
-    return ppm > 0 && sim_below(sim, 1000000) < ppm;
+    return low + dice_below(dice, high - low + 1);
 }
 
-uint64_t sim_delay(struct sim *sim, uint64_t typical_ns)
+bool dice_chance(struct kho_random *dice, uint64_t ppm)
 {
-    uint64_t dice = sim_below(sim, 1000);
-    uint64_t delay = typical_ns / 2 + sim_below(sim, typical_ns);
-    if (dice >= 998)
+    /* No draw where the answer is certain. */
+    return ppm > 0 && dice_below(dice, 1000000) < ppm;
+}
+
+uint64_t dice_delay(struct kho_random *dice, uint64_t typical_ns)
+{
+    uint64_t tail = dice_below(dice, 1000);
+    uint64_t delay = typical_ns / 2 + dice_below(dice, typical_ns);
+    if (tail >= 998)
         delay *= 100;
-    else if (dice >= 960)
+    else if (tail >= 960)
         delay *= 10;
     return delay;
 }

@@ -24,28 +24,56 @@ struct sim_item {
     uint64_t arg;
 };
 
-/* What was injected, counted by class. */
+/* What was injected, counted by class: X(name). */
 #define SIM_FAULTS(X)                                                                              \
+    /* processes */                                                                                \
     X(kill)                                                                                        \
+    X(kill_step)                                                                                   \
     X(power)                                                                                       \
     X(site_power)                                                                                  \
     X(stop)                                                                                        \
     X(restart)                                                                                     \
-    X(torn)                                                                                        \
-    X(garbage)                                                                                     \
-    X(folder_lost)                                                                                 \
-    X(read_error)                                                                                  \
-    X(write_error)                                                                                 \
-    X(no_space)                                                                                    \
-    X(flip)                                                                                        \
-    X(drop)                                                                                        \
-    X(half_drop)                                                                                   \
-    X(partition)                                                                                   \
     X(pause)                                                                                       \
+    X(long_pause)                                                                                  \
     X(client_crash)                                                                                \
     X(cancel)                                                                                      \
     X(clock_jump)                                                                                  \
+    X(clock_hour)                                                                                  \
+    X(clock_decade)                                                                                \
+    X(clock_back)                                                                                  \
     X(wipe)                                                                                        \
+    X(swap)                                                                                        \
+    X(clone)                                                                                       \
+    /* disks */                                                                                    \
+    X(unsynced_kept)                                                                               \
+    X(unsynced_lost)                                                                               \
+    X(torn_512)                                                                                    \
+    X(torn_4096)                                                                                   \
+    X(garbage)                                                                                     \
+    X(folder_lost)                                                                                 \
+    X(stale)                                                                                       \
+    X(lost_write)                                                                                  \
+    X(misdirected_write)                                                                           \
+    X(misdirected_read)                                                                            \
+    X(flip)                                                                                        \
+    X(latent)                                                                                      \
+    X(read_error)                                                                                  \
+    X(write_error)                                                                                 \
+    X(sync_error)                                                                                  \
+    X(no_space)                                                                                    \
+    X(short_read)                                                                                  \
+    X(short_write)                                                                                 \
+    X(slow_disk)                                                                                   \
+    /* the network */                                                                              \
+    X(delay)                                                                                       \
+    X(reorder)                                                                                     \
+    X(drop)                                                                                        \
+    X(half_drop)                                                                                   \
+    X(partition)                                                                                   \
+    X(one_way)                                                                                     \
+    X(slow_reader)                                                                                 \
+    X(cut)                                                                                         \
+    /* admins */                                                                                   \
     X(repair)                                                                                      \
     X(collection)
 
@@ -59,7 +87,7 @@ enum sim_fault {
 struct sim {
     uint64_t seed;
     uint64_t now_ns;
-    struct kho_random random;
+    struct kho_random dice; /* of whoever has none of their own: scenarios */
     struct sim_item *heap;
     size_t heap_count, heap_room;
     uint64_t orders;
@@ -88,13 +116,17 @@ void sim_fail(struct sim *sim, const char *format, ...) __attribute__((format(pr
 void sim_fault(struct sim *sim, enum sim_fault fault);
 const char *sim_fault_name(enum sim_fault fault);
 
+/* A stream of random numbers for one component: the same for the same seed, name and number,
+ * whatever others draw. So a new fault doesn't shift what the old ones do. */
+void sim_dice(const struct sim *sim, const char *name, uint64_t number,
+              struct kho_random *ret_dice);
 /* Uniform in [0, bound). */
-uint64_t sim_below(struct sim *sim, uint64_t bound);
+uint64_t dice_below(struct kho_random *dice, uint64_t bound);
 /* Uniform in [low, high]. */
-uint64_t sim_between(struct sim *sim, uint64_t low, uint64_t high);
+uint64_t dice_between(struct kho_random *dice, uint64_t low, uint64_t high);
 /* True once in a million times `ppm`. */
-bool sim_chance(struct sim *sim, uint64_t ppm);
+bool dice_chance(struct kho_random *dice, uint64_t ppm);
 /* A delay around `typical_ns` with a long tail: most are near it, few a hundred times as long. */
-uint64_t sim_delay(struct sim *sim, uint64_t typical_ns);
+uint64_t dice_delay(struct kho_random *dice, uint64_t typical_ns);
 
 #endif

@@ -156,6 +156,20 @@ static void flush(struct workload *w, struct client_end *end)
     answer_fini(&a);
 }
 
+/* Where the home was lost, a change that only a minority of nodes got is known to nobody else. The
+ * next change takes those along. */
+static void decide_anew(struct workload *w, struct client_end *end)
+{
+    struct answer a = {0};
+    char name[32];
+    snprintf(name, sizeof name, "decided-%llu", (unsigned long long)w->round);
+    sim_trace(w->sim, "a node holds a map that was never decided: the next change ends that");
+    int rc = answer_collection_create(&a, end, name, 20000);
+    if (rc != 0 || !answer_wait(&a, end, 60 * SIM_S))
+        sim_fail(w->sim, "collection create doesn't end (%d)", rc);
+    answer_fini(&a);
+}
+
 /* Nodes that missed a map get it: until then they are behind and serve nothing, and a change that
  * its admin didn't see to the end is in force nowhere. */
 static void bring_map(struct workload *w, struct client_end *end)
@@ -170,6 +184,8 @@ static void bring_map(struct workload *w, struct client_end *end)
         }
         status = a.status;
         answer_fini(&a);
+        if (status == KHO_EMAP)
+            decide_anew(w, end);
         if (status != 0)
             cluster_run(w->cluster, SIM_S);
     }
@@ -368,6 +384,45 @@ void verdict(struct workload *w)
         probe_all(w, true);
     if (!w->sim->failed)
         list_all(w, end);
+    if (!w->sim->failed)
+        check_history(&w->history);
+}
+
+/* Two replicas are damaged: a read may say so, and must say so in time. What it tells is judged by
+ * the history like any other: no wrong bytes, no older value, no record that is missing. */
+void verdict_beyond(struct workload *w)
+{
+    w->quiet = true;
+    vnet_open_all(w->cluster->net);
+    folders_return(w);
+    for (uint32_t i = 0; i < w->cluster->options.nodes && !w->sim->failed; i++) {
+        struct node *node = &w->cluster->nodes[i];
+        node_sleep(node, 0);
+        disk_heal(node);
+        for (int ms = 0; node->stopping && ms < 60000 && !w->sim->failed; ms++)
+            cluster_run(w->cluster, SIM_MS);
+        if (!node->up && !w->sim->failed)
+            node_start(node);
+    }
+    sim_run(w->sim, w->sim->now_ns + 120 * SIM_S, &w->idle);
+    if (!w->sim->failed && !w->idle)
+        sim_fail(w->sim, "%u calls haven't ended two minutes after the faults", w->calls_under_way);
+    if (w->sim->failed)
+        return;
+    struct client_end *end = &w->cluster->clients[cluster_client_add(w->cluster)];
+    for (size_t i = 0; i < w->slot_count && !w->sim->failed; i++) {
+        const struct slot *slot = &w->slots[i];
+        struct kho_item item = {.key = slot->bytes, .key_len = slot->len};
+        struct answer a = {0};
+        size_t op = history_begin(&w->history, slot->history_key, end->index, HISTORY_READ, 0);
+        int rc = answer_records(&a, end, CLIENT_GET, slot->event ? "events" : "records", &item, 1,
+                                READ_MS);
+        if (rc != 0 || !answer_wait(&a, end, 60 * SIM_S) || a.count != 1)
+            sim_fail(w->sim, "beyond: get of key %u doesn't end (%d)", slot->history_key, rc);
+        else
+            read_end(w, slot, op, &a.results[0], false);
+        answer_fini(&a);
+    }
     if (!w->sim->failed)
         check_history(&w->history);
 }

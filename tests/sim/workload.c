@@ -1,118 +1,194 @@
 /* workload.c: draws a plan, runs its phases. */
 #include "workload.h"
 
-static uint32_t one_of(struct sim *sim, uint32_t a, uint32_t b, uint32_t c)
+/* Each thing is drawn by dice of its own name. */
+static uint64_t draw(const struct sim *sim, const char *name, uint64_t low, uint64_t high)
 {
-    uint64_t dice = sim_below(sim, 3);
-    return dice == 0 ? a : dice == 1 ? b : c;
+    struct kho_random dice;
+    sim_dice(sim, name, 0, &dice);
+    return dice_between(&dice, low, high);
+}
+static bool one_in(const struct sim *sim, const char *name, uint64_t n)
+{
+    return draw(sim, name, 1, n) == 1;
+}
+static uint64_t one_of(const struct sim *sim, const char *name, uint64_t a, uint64_t b, uint64_t c)
+{
+    uint64_t n = draw(sim, name, 0, 2);
+    return n == 0 ? a : n == 1 ? b : c;
 }
 
-/* Each run has a few of the faults: those that hide others are off in most runs. */
-static uint32_t faults_draw(struct sim *sim)
+static void shape_draw(const struct sim *sim, struct cluster_options *o)
 {
-    static const enum sim_fault drawn[] = {
-        SIM_FAULT_kill,    SIM_FAULT_power,        SIM_FAULT_site_power,  SIM_FAULT_stop,
-        SIM_FAULT_garbage, SIM_FAULT_read_error,   SIM_FAULT_write_error, SIM_FAULT_no_space,
-        SIM_FAULT_flip,    SIM_FAULT_drop,         SIM_FAULT_half_drop,   SIM_FAULT_partition,
-        SIM_FAULT_pause,   SIM_FAULT_client_crash, SIM_FAULT_cancel,      SIM_FAULT_clock_jump,
-        SIM_FAULT_wipe,    SIM_FAULT_repair,       SIM_FAULT_collection,
-    };
-    uint32_t faults = 0;
-    uint64_t in_ten = sim_between(sim, 1, 8);
-    for (size_t i = 0; i < KHO_COUNT_OF(drawn); i++)
-        if (sim_below(sim, 10) < in_ten)
-            faults |= 1u << drawn[i];
-    return faults;
+    cluster_options_init(o);
+    o->nodes = one_in(sim, "four nodes", 4) ? 4 : 3;
+    if (one_in(sim, "many nodes", 10)) {
+        o->nodes = (uint32_t)draw(sim, "nodes", 5, 7);
+        if (one_in(sim, "five replicas", 2)) {
+            o->replicas = 5;
+            o->write_quorum = o->read_quorum = 3;
+        }
+    }
+    o->shards = (uint32_t)one_of(sim, "shards", 1, 2, 3);
+    o->partitions = 1u << draw(sim, "partitions", 0, 4);
+    o->alignment = one_in(sim, "alignment", 3) ? 512 : 4096;
+    o->commits_max = (uint32_t)draw(sim, "commits", 1, 4);
+    o->footer_entries = (uint32_t)one_of(sim, "footer entries", 1, 10, 100);
+    o->idle_mark_ms = (uint32_t)one_of(sim, "idle mark", 5, 20, 100);
+    o->compact_rate = one_in(sim, "no compaction", 8)
+                          ? 0
+                          : (uint64_t)one_of(sim, "compaction rate", 1, 16, 256) << 20;
+    o->compact_dead_percent = (uint32_t)one_of(sim, "dead percent", 10, 30, 60);
+    o->scrub_ms = one_of(sim, "scrub", 0, 3000, 60000);
+    o->hedge_ms = (uint32_t)one_of(sim, "hedge", 1, 20, 50);
+    if (one_in(sim, "narrow", 4)) {
+        o->inflight_bytes_max = draw(sim, "in flight", 1000, 200000);
+        o->holdback_bytes_max = draw(sim, "held back", 1000, 200000);
+        o->net.window_bytes = draw(sim, "window", 1000, 200000);
+    }
+    o->net.delay_ns = one_of(sim, "delay", 20, 100, 2000) * SIM_US;
+    o->net.chunk_bytes_max = (uint32_t)one_of(sim, "chunk", 0, 3000, 64 << 10);
 }
 
 void plan_draw(struct sim *sim, struct plan *ret_plan, struct cluster_options *ret_options)
 {
     struct plan *p = ret_plan;
     struct cluster_options *o = ret_options;
-    cluster_options_init(o);
-    *p = (struct plan){.clients = (uint32_t)sim_between(sim, 1, 4),
-                       .keys = (uint32_t)sim_between(sim, 1, 8),
-                       .calls = (uint32_t)sim_between(sim, 40, 400),
-                       .depth = (uint32_t)sim_between(sim, 1, 3),
-                       .batch_max = (uint32_t)sim_between(sim, 1, 8),
-                       .deadline_ms = one_of(sim, 500, 3000, 10000),
-                       .think_ns = sim_between(sim, 1, 60) * SIM_MS,
-                       .value_max = one_of(sim, 400, 60000, 700000),
-                       .read_ppm = (uint32_t)sim_between(sim, 200000, 600000),
-                       .delete_ppm = (uint32_t)sim_between(sim, 0, 100000),
-                       .append_ppm = (uint32_t)sim_between(sim, 0, 80000),
-                       .stat_ppm = (uint32_t)sim_between(sim, 0, 60000),
-                       .retry_ppm = (uint32_t)sim_between(sim, 0, 1000000)};
-    p->faults = faults_draw(sim);
-    p->fault_interval_ns = sim_below(sim, 16) == 0 ? 0 : sim_between(sim, 2, 200) * SIM_MS;
-    o->nodes = sim_below(sim, 4) == 0 ? 4 : 3;
-    if (sim_below(sim, 10) == 0) {
-        o->nodes = o->replicas = 5;
-        o->write_quorum = o->read_quorum = 3;
-    }
-    p->weak = (int32_t)sim_below(sim, o->nodes);
-    o->clients = p->clients;
-    o->partitions = 1u << sim_below(sim, 5);
-    o->alignment = sim_below(sim, 3) == 0 ? 512 : 4096;
-    o->commits_max = (uint32_t)sim_between(sim, 1, 4);
-    o->footer_entries = (uint32_t)one_of(sim, 1, 10, 100);
-    o->idle_mark_ms = one_of(sim, 5, 20, 100);
-    o->deadline_ms = p->deadline_ms;
-    o->hedge_ms = one_of(sim, 1, 20, 50);
-    if (sim_below(sim, 4) == 0) {
-        o->inflight_bytes_max = sim_between(sim, 1000, 200000);
-        o->holdback_bytes_max = sim_between(sim, 1000, 200000);
-        o->net.window_bytes = sim_between(sim, 1000, 200000);
-    }
-    o->net.delay_ns = one_of(sim, 20, 100, 2000) * SIM_US;
-    o->net.chunk_bytes_max = one_of(sim, 0, 3000, 64 << 10);
+    shape_draw(sim, o);
+    *p = (struct plan){
+        .rounds = (uint32_t)draw(sim, "rounds", 1, 4),
+        .clients = (uint32_t)draw(sim, "clients", 1, WORKLOAD_CLIENTS_MAX),
+        .keys = (uint32_t)draw(sim, "keys", 1, 8),
+        .calls = (uint32_t)draw(sim, "calls", 40, 300),
+        .depth = (uint32_t)draw(sim, "depth", 1, 3),
+        .batch_max = (uint32_t)draw(sim, "batch", 1, 8),
+        .deadline_ms = (uint32_t)one_of(sim, "deadline", 500, 3000, 10000),
+        .scale = (uint32_t)one_of(sim, "scale", 1, 1, one_of(sim, "long", 3, 10, 60)),
+        .value_max = one_of(sim, "value", 400, 60000, 700000),
+        .read_ppm = (uint32_t)draw(sim, "reads", 200000, 600000),
+        .delete_ppm = (uint32_t)draw(sim, "deletes", 0, 100000),
+        .append_ppm = (uint32_t)draw(sim, "appends", 0, 80000),
+        .stat_ppm = (uint32_t)draw(sim, "stats", 0, 60000),
+        .retry_ppm = (uint32_t)draw(sim, "retries", 0, 1000000),
+    };
+    p->think_ns = draw(sim, "think", 1, 60) * SIM_MS * p->scale;
+    p->rest_ns =
+        one_of(sim, "rest", 1, draw(sim, "minutes", 60, 600), draw(sim, "hour", 600, 3600)) * SIM_S;
+    p->beyond = one_in(sim, "beyond", 8);
+    if (p->beyond)
+        p->rounds = 1;
     /* Bulk: enough small records at once that clients send them compressed together. */
-    if (sim_below(sim, 4) == 0) {
-        p->keys = (uint32_t)sim_between(sim, 60, 120);
+    if (one_in(sim, "bulk", 4)) {
+        p->keys = (uint32_t)draw(sim, "bulk keys", 60, 120);
         p->batch_max = WORKLOAD_BATCH_MAX;
-        p->calls = (uint32_t)sim_between(sim, 20, 100);
+        p->calls = (uint32_t)draw(sim, "bulk calls", 20, 100);
         p->value_max = 400;
         p->think_ns *= 4;
     }
+    p->churn = one_in(sim, "churn", 4);
+    if (p->churn) {
+        p->value_max = 60000;
+        p->keys = (uint32_t)kho_min(p->keys, 4);
+        p->batch_max = 8;
+        p->read_ppm /= 4;
+        o->compact_rate = 256ull << 20;
+        o->compact_dead_percent = 10;
+    }
+    /* What no start and no scrub has found stays on the disk: the next weak node is the same. */
+    p->moves = o->scrub_ms > 0;
     /* Small segments, so that compaction has some to choose from; their files are limited. */
-    o->segment_bytes = (uint64_t)one_of(sim, 1, 2, 8) << 20;
+    o->segment_bytes = (p->churn ? 1 : one_of(sim, "segment", 1, 2, 8)) << 20;
     if (p->value_max > 100000)
         o->segment_bytes *= 4;
-    o->compact_rate = sim_below(sim, 8) == 0 ? 0 : (uint64_t)one_of(sim, 1, 16, 256) << 20;
-    o->compact_dead_percent = one_of(sim, 10, 30, 60);
-    o->scrub_ms = one_of(sim, 0, 3000, 60000);
-    o->shards = one_of(sim, 1, 2, 3);
+    o->reserve_bytes = one_of(sim, "reserve", 0, o->segment_bytes, 64ull << 20);
+    o->clients = p->clients;
+    o->deadline_ms = p->deadline_ms;
 }
 
-void workload_run(struct workload *w, struct sim *sim)
+static void round_begin(struct workload *w)
 {
-    struct cluster_options options;
-    *w = (struct workload){.sim = sim, .troubled = -1};
-    history_init(&w->history, sim);
-    plan_draw(sim, &w->plan, &options);
-    sim_trace(sim,
-              "plan: %u nodes of %u shards, %u clients, %u keys, %u calls, faults %x every %llu ms",
-              options.nodes, options.shards, options.clients, w->plan.keys, w->plan.calls,
-              w->plan.faults, (unsigned long long)(w->plan.fault_interval_ns / SIM_MS));
-    w->cluster = cluster_create(sim, &options);
-    if (sim->failed)
+    struct kho_random dice;
+    uint32_t nodes = w->cluster->options.nodes;
+    w->round++;
+    w->quiet = w->idle = false;
+    w->wiped = 0;
+    sim_dice(w->sim, "weak", w->plan.moves ? w->round : 0, &dice);
+    w->weak = (int32_t)dice_below(&dice, nodes);
+    w->weaker = -1;
+    if (w->plan.beyond)
+        w->weaker = (int32_t)((w->weak + 1 + dice_below(&dice, nodes - 1)) % nodes);
+    sim_dice(w->sim, "clock", w->round, &dice);
+    w->clock = (int32_t)dice_below(&dice, nodes);
+    sim_trace(w->sim, "round %llu: the weak node is n%d, the clock of n%d may be far off",
+              (unsigned long long)w->round, w->weak, w->clock);
+    workload_begin(w);
+    trouble_begin(w);
+}
+
+static void round_run(struct workload *w)
+{
+    round_begin(w);
+    sim_run(w->sim, w->sim->now_ns + 3600 * SIM_S, &w->idle);
+    if (w->asleep_until > w->sim->now_ns && !w->sim->failed)
+        sim_run(w->sim, w->asleep_until, NULL);
+    if (w->plan.beyond && !w->sim->failed) {
+        verdict_beyond(w);
         return;
-    for (uint32_t i = 0; i < options.nodes; i++) {
-        uint64_t write_ns = one_of(sim, 50, 200, 5000) * SIM_US;
-        uint64_t read_ns = one_of(sim, 50, 150, 5000) * SIM_US;
-        for (uint32_t k = 0; k < options.shards; k++) {
+    }
+    if (!w->sim->failed)
+        trouble_heal(w);
+    if (!w->sim->failed)
+        verdict(w);
+}
+
+static void disks_draw(struct workload *w)
+{
+    for (uint32_t i = 0; i < w->cluster->options.nodes; i++) {
+        struct kho_random dice;
+        static const uint64_t us[] = {50, 200, 5000};
+        sim_dice(w->sim, "disk speed", i, &dice);
+        uint64_t write_ns = us[dice_below(&dice, 3)] * SIM_US;
+        uint64_t read_ns = us[dice_below(&dice, 3)] * SIM_US;
+        for (uint32_t k = 0; k < w->cluster->options.shards; k++) {
             struct vdisk_faults *faults = vdisk_faults(w->cluster->nodes[i].shards[k].disk);
             faults->write_ns = write_ns;
             faults->read_ns = read_ns;
         }
     }
-    workload_begin(w);
-    trouble_begin(w);
-    sim_run(sim, sim->now_ns + 600 * SIM_S, &w->idle);
+}
+
+void workload_run(struct workload *w, struct sim *sim)
+{
+    workload_run_limited(w, sim, NULL);
+}
+
+void workload_run_limited(struct workload *w, struct sim *sim, const struct limits *limits)
+{
+    struct cluster_options options;
+    *w = (struct workload){.sim = sim, .troubled = -1, .swapped = {-1, -1}, .cloned = -1};
+    if (limits != NULL)
+        w->limits = *limits;
+    history_init(&w->history, sim);
+    plan_draw(sim, &w->plan, &options);
+    troubles_draw(w);
+    for (uint32_t i = 0; i < WORKLOAD_CLIENTS_MAX; i++)
+        sim_dice(sim, "calls", i, &w->dice[i]);
+    sim_dice(sim, "admin", 0, &w->admin_dice);
+    if (w->limits.calls_max > 0)
+        w->plan.calls = (uint32_t)kho_min(w->plan.calls, w->limits.calls_max);
+    if (w->limits.rounds_max > 0)
+        w->plan.rounds = (uint32_t)kho_min(w->plan.rounds, w->limits.rounds_max);
+    sim_trace(sim, "plan%s: %u rounds, %u nodes of %u shards, %u clients, %u keys, %u calls",
+              w->plan.beyond ? " beyond" : "", w->plan.rounds, options.nodes, options.shards,
+              options.clients, w->plan.keys, w->plan.calls);
+    w->cluster = cluster_create(sim, &options);
     if (!sim->failed)
-        trouble_heal(w);
-    if (!sim->failed)
-        verdict(w);
+        disks_draw(w);
+    for (uint32_t round = 0; round < w->plan.rounds && !sim->failed; round++) {
+        if (round > 0)
+            cluster_run(w->cluster, w->plan.rest_ns);
+        round_run(w);
+    }
     for (uint32_t i = 0; i < options.nodes; i++) {
         w->compacted += node_stat(&w->cluster->nodes[i], STAT_compacted_segments);
         w->recycled += node_stat(&w->cluster->nodes[i], STAT_recycled_segments);

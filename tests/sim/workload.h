@@ -1,8 +1,15 @@
 /* workload.h: one seeded run: a cluster, clients that write and read, faults, and the verdict.
  *
  * The seed draws the plan: sizes, rates, and which faults are on at all (few at a time find more
- * than all at once). Then two phases: while faults come, safety alone is demanded; then everything
- * is healed and all must be live again, whole and equal. */
+ * than all at once); each draw and each fault has dice of its own. A run has a few rounds of two
+ * phases: while faults come, safety alone is demanded; then everything is healed and all must be
+ * live again, whole and equal, before the next round.
+ *
+ * What is injected stays within what R = 3 must survive: at any moment one node at most is down,
+ * cut off or fails (or the whole site, whose disks keep what they acknowledged), and in each round
+ * the disks of one node at most, the weak one, may rot or lie. A run *beyond* damages those of a
+ * second one, too: then no call may end with wrong bytes, an old value or a false "not found", but
+ * errors are allowed, and nothing has to heal. */
 #ifndef KHO_SIM_WORKLOAD_H
 #define KHO_SIM_WORKLOAD_H
 
@@ -10,18 +17,28 @@
 #include "cluster.h"
 #include "history.h"
 
-enum { WORKLOAD_BATCH_MAX = 80 };
+enum { WORKLOAD_BATCH_MAX = 80, WORKLOAD_CLIENTS_MAX = 4 };
+
+/* What a run leaves out, to find the shortest one that still fails. Zeros: nothing. */
+struct limits {
+    bool without[SIM_FAULT_COUNT];
+    uint32_t calls_max; /* of each round; 0: as drawn */
+    uint32_t rounds_max;
+};
 
 struct plan {
+    uint32_t rounds;
     uint32_t clients, keys, calls, depth, batch_max;
     uint32_t deadline_ms;
     uint64_t think_ns;
+    uint64_t rest_ns; /* between rounds */
+    uint32_t scale;   /* of the time between faults and calls */
     uint64_t value_max;
     uint32_t read_ppm, delete_ppm, append_ppm, stat_ppm; /* the rest are puts */
     uint32_t retry_ppm;                                  /* of writes in doubt, by their token */
-    uint64_t fault_interval_ns;                          /* 0: no faults */
-    uint32_t faults;                                     /* bit set of enum sim_fault */
-    int32_t weak;                                        /* the node whose disk may be damaged */
+    bool churn;  /* large values over and over: segments die and are used again */
+    bool beyond; /* two weak nodes */
+    bool moves;  /* another weak node each round */
 };
 
 /* A key that is in use. */
@@ -32,31 +49,54 @@ struct slot {
     bool event; /* appended */
 };
 
+/* A fault's own part of a run. */
+struct trouble {
+    struct workload *workload;
+    enum sim_fault fault;
+    struct kho_random dice;
+    bool on;
+    uint64_t every_ns; /* on average */
+    uint64_t times;    /* this round */
+};
+
 struct workload {
     struct sim *sim;
     struct cluster *cluster;
     struct history history;
+    struct limits limits;
     struct plan plan;
+    struct trouble troubles[SIM_FAULT_COUNT];
+    struct kho_random dice[WORKLOAD_CLIENTS_MAX]; /* of what each client does */
+    struct kho_random admin_dice;
     struct slot *slots;
     size_t slot_count, slot_room;
     struct kho_id *value_hashes; /* by value id */
     uint64_t value_count, value_room;
     uint32_t calls_left, calls_under_way;
-    bool quiet;           /* no more faults */
-    bool idle;            /* all calls have ended */
-    uint32_t admin_calls; /* of admin.c under way: repairs and the like */
-    uint32_t collections; /* made so far */
-    uint32_t wiped;       /* times that the weak node's folder was made anew */
-    bool readmit;         /* it waits to be let in */
-    int32_t troubled;     /* the node that is down or worse, -1: none */
+    uint64_t round;        /* counts from 1 */
+    bool quiet;            /* no more faults */
+    bool idle;             /* all calls have ended */
+    uint32_t admin_calls;  /* of admin.c under way: repairs and the like */
+    uint32_t collections;  /* made so far */
+    uint32_t wiped;        /* times that the weak node's folder was made anew, this round */
+    bool readmit;          /* it waits to be let in */
+    int32_t weak;          /* the node whose disks may be damaged */
+    int32_t weaker;        /* another one; -1: none, but in a run beyond */
+    int32_t clock;         /* the node whose clock may be far off */
+    int32_t troubled;      /* the node that is down or worse, -1: none */
+    int32_t swapped[2];    /* nodes with each other's folders, -1: none */
+    int32_t cloned;        /* a node on a copy of another's folder, -1: none */
+    uint64_t asleep_until; /* a round lasts until a long pause is over */
     uint64_t ops_ok, ops_failed, ops_doubtful;
+    uint64_t reads_damaged;       /* that ended with a typed error of damage */
     uint64_t compacted, recycled; /* segments, since the nodes' last start */
 };
 
 /* The plan and the cluster that a seed stands for. */
 void plan_draw(struct sim *sim, struct plan *ret_plan, struct cluster_options *ret_options);
-/* Runs both phases; the verdict is sim->failed. */
+/* Runs all rounds; the verdict is sim->failed. `limits` may be NULL. */
 void workload_run(struct workload *workload, struct sim *sim);
+void workload_run_limited(struct workload *workload, struct sim *sim, const struct limits *limits);
 void workload_fini(struct workload *workload);
 
 /* --- calls.c: what the clients do ------------------------------------------------------------- */
@@ -72,11 +112,29 @@ uint64_t value_check(struct workload *workload, const struct slot *slot, const u
 void read_end(struct workload *workload, const struct slot *slot, size_t op,
               const struct kho_result *result, bool stat);
 
-/* --- trouble.c: what happens to nodes, disks and connections ---------------------------------- */
+/* --- trouble.c: which faults come when ------------------------------------------------------- */
 
+/* Draws which faults are on, once a run. */
+void troubles_draw(struct workload *workload);
+/* Faults come from now on. */
 void trouble_begin(struct workload *workload);
 /* Ends all faults; nodes come up. */
 void trouble_heal(struct workload *workload);
+
+/* --- trouble_node.c, trouble_disk.c: what they do -------------------------------------------- */
+
+/* One that takes a node down, or away, for a while; nothing if there is such a one already. */
+void trouble_node(struct trouble *trouble);
+/* The power of a node goes when it next has a file zeroed. */
+void trouble_stale(struct trouble *trouble);
+/* One that damages, or has the disks of a weak node lie. */
+void trouble_disk(struct trouble *trouble);
+/* A node's disks as they should be, but for what is on them. */
+void disk_heal(struct node *node);
+void node_up(struct workload *workload, struct node *node);
+/* Folders go back to where they belong; the nodes are down behind it. */
+void folders_return(struct workload *workload);
+bool node_weak(const struct workload *workload, const struct node *node);
 
 /* --- admin.c: what an admin does while faults go on ------------------------------------------- */
 
@@ -90,5 +148,7 @@ void admin_readmit(struct workload *workload, struct client_end *end);
 /* --- verdict.c: what must hold in the end ----------------------------------------------------- */
 
 void verdict(struct workload *workload);
+/* Of a run beyond what can be survived. */
+void verdict_beyond(struct workload *workload);
 
 #endif
