@@ -155,7 +155,7 @@ static void test_slow_disk(void **state)
     cluster_options_init(&options);
     options.hedge_ms = 1500;
     options.footer_entries = 5; /* so that a start doesn't read, and keep, the blocks */
-    struct story *s = story_begin(&options, 9);
+    struct story *s = story_begin(&options, 11);
     story_fill(s, "x", 200);
     story_flush(s);
     story_expect_filled(s, s->client, "x", 200);
