@@ -524,7 +524,7 @@ static bool footer_valid(const struct segment *s)
 
 static int decode_segments(struct manifest *manifest, const uint8_t **p, uint32_t count)
 {
-    uint64_t before = 0;
+    uint64_t before = 0, last = manifest->base;
     for (uint32_t i = 0; i < count; i++, *p += MANIFEST_SEGMENT) {
         struct segment s = {
             .id = kho_load64(*p),
@@ -548,8 +548,9 @@ static int decode_segments(struct manifest *manifest, const uint8_t **p, uint32_
         if (s.sealed &&
             (s.end < segment_start(s.alignment) || s.end > s.size || s.end % s.alignment != 0))
             return KHO_EMALFORMED;
-        if (!footer_valid(&s))
+        if (!footer_valid(&s) || (s.sealed && s.last < last))
             return KHO_EMALFORMED;
+        last = s.sealed ? s.last : last;
         int error = manifest_add_segment(manifest, &s);
         if (error != 0)
             return error;

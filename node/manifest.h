@@ -39,7 +39,7 @@
  *    24   8 end          of the commits
  *    32   8 last         the sequence up to which this segment and those before account for; what
  *                        was lost or dropped at its end is included, and so are the retired
- *                        segments between this one and the next
+ *                        segments between this one and the next; never falls, from `base` on
  *    40   4 footer       offset of the last footer in it; 0: none is known
  *    44   4 footer_bytes its length
  *    48  16 last_checksum  of the last whole commit's head up to here: the next predecessor
