@@ -230,7 +230,7 @@ struct rig_key rig_key(uint32_t collection, uint32_t number)
 }
 
 /* Every other stretch of 32 bytes repeats, so that packed blocks compress. */
-static uint8_t *rig_value(uint64_t seed, uint32_t len)
+uint8_t *rig_value(uint64_t seed, uint32_t len)
 {
     struct kho_random random;
     uint8_t *value = malloc(len > 0 ? len : 1);

@@ -55,6 +55,8 @@ struct rig_key {
     uint16_t key_len;
 };
 struct rig_key rig_key(uint32_t collection, uint32_t number);
+/* Such a value, to be free()d. */
+uint8_t *rig_value(uint64_t seed, uint32_t len);
 /* Writes a value of `len` bytes made from `seed` (`len` UINT32_MAX: a tombstone). */
 int rig_put(struct rig *rig, const struct rig_key *key, uint64_t counter, uint64_t seed,
             uint32_t len, bool copy, uint64_t *ret_sequence);
