@@ -90,6 +90,23 @@ static void same_version(void **state)
     }
 }
 
+/* A block whose records fill every slot, all of one version: fetching ahead for another version
+ * that has the same first slot ends all the same. */
+static void full(void **state)
+{
+    bool mine;
+    (void)state;
+    for (uint32_t records = 1; records <= RECORDS; records++) {
+        struct directory *d = block_make(records, records, counter_own);
+        directory_fill(d);
+        for (uint64_t counter = 1; counter < 200; counter++) {
+            for (int step = 0; step < 2; step++)
+                directory_prefetch(d, (struct version){counter, 9}, step);
+            assert_int_equal(search(d, 1, counter, &mine), 0);
+        }
+    }
+}
+
 /* A head that says too few or too many records, or a record that ends behind the block, hides what
  * lies behind, and nothing else. */
 static void broken(void **state)
@@ -117,6 +134,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(found),
         cmocka_unit_test(same_version),
+        cmocka_unit_test(full),
         cmocka_unit_test(broken),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -246,6 +246,117 @@ static void due(void **state)
     assert_true(footer_maker_takes(&b->maker, 7, 1));
 }
 
+/* Keys that the radix sort can't tell apart come in order all the same: those that share the first
+ * 26 bits of their hash, and collections whose ids differ by what one digit holds. */
+static void alike(void **state)
+{
+    struct bench *b = *state;
+    enum { ALIKE = 64 };
+    footer_maker_commit(&b->maker, FROM, 40, 6);
+    for (uint32_t i = 0; i < ALIKE; i++) {
+        struct footer_entry *e = &b->noted[i];
+        *e = (struct footer_entry){
+            .collection = 1 + (ALIKE - i) % 4 * 8192,
+            .partition = i % 2,
+            .tag = {.high = (0x3FFFFFFull << 38) - i % 8, .low = (uint8_t)(ALIKE - i)},
+            .version = {.counter = 1000 + i, .writer = 1},
+            .value_bytes = i,
+            .place = (uint32_t)place_encode(0, FROM + 64, 6000)};
+        footer_maker_add(&b->maker, e);
+    }
+    b->head = (struct footer_head){.segment = 9, .offset = AT, .last = 50};
+    footer_encode(&b->maker, &OURS, ALIGNMENT, &b->head, b->bytes);
+    footer_same(b, ALIKE);
+}
+
+/* A segment has at most so many footers: one more isn't listed, and none is made behind them. */
+static void most_footers(void **state)
+{
+    struct bench *b = *state;
+    struct footer_ref ref = {.offset = 8192, .length = 4096, .from = 4096};
+    for (uint32_t i = 0; i < FOOTERS_MAX + 2; i++)
+        footer_maker_ref(&b->maker, &ref);
+    assert_int_equal(b->maker.ref_count, FOOTERS_MAX);
+}
+
+/* Without memory there is no maker, and what it took is given back. */
+static void maker_without_memory(void **state)
+{
+    uint64_t enough = 0;
+    uint32_t refused = 0;
+    (void)state;
+    for (uint64_t room = 0; enough == 0; room += 64u << 10) {
+        struct shard_world world;
+        struct footer_maker maker;
+        world_init(&world, room, 1);
+        if (footer_maker_init(&maker, &world, FOOTER_ENTRIES) == 0)
+            enough = world.memory_bytes;
+        else
+            refused++;
+        footer_maker_fini(&maker);
+        footer_maker_fini(&maker); /* what was ended may be ended again */
+        assert_int_equal(world.memory_bytes, 0);
+    }
+    assert_true(refused > 5 && enough > 0);
+}
+
+/* The list of earlier footers: each behind the one before it, none overlapping, all before the
+ * stretch that this one covers. */
+static void hostile_refs(void **state)
+{
+    static const struct {
+        uint32_t at, value;
+    } bad[] = {{0, FROM},            /* the first lies where its stretch begins */
+               {4, FOOTER_HEAD - 1}, /* shorter than a head */
+               {4, UINT32_MAX},
+               {16 + 8, FROM},  /* the second begins within the first */
+               {16, 12 << 20}}; /* and ends behind this one's stretch */
+    struct bench *b = *state;
+    struct footer footer;
+    struct footer_ref refs[2] = {{.offset = FROM + 4096, .length = 4096, .from = FROM},
+                                 {.offset = FROM + 12288, .length = 4096, .from = FROM + 8192}};
+    for (size_t i = 0; i <= KHO_COUNT_OF(bad); i++) {
+        footer_maker_reset(&b->maker);
+        for (int k = 0; k < 2; k++)
+            footer_maker_ref(&b->maker, &refs[k]);
+        footer_maker_commit(&b->maker, FROM + 16384, 40, 6);
+        b->head = (struct footer_head){.segment = 9, .offset = FROM + 20480, .last = 50};
+        footer_encode(&b->maker, &OURS, ALIGNMENT, &b->head, b->bytes);
+        assert_int_equal(footer_read(b, &footer), 0);
+        if (i == KHO_COUNT_OF(bad))
+            break;
+        kho_store32(b->bytes + FOOTER_HEAD + bad[i].at, bad[i].value);
+        struct kho_id hash = hash128(b->bytes + FOOTER_HEAD, b->head.body);
+        memcpy(b->bytes + 160, hash.bytes, 16);
+        struct kho_id checksum = hash128(b->bytes, 176);
+        memcpy(b->bytes + 176, checksum.bytes, 16);
+        assert_int_equal(footer_read(b, &footer), KHO_EMALFORMED);
+    }
+}
+
+/* A head whose body leaves no room for the head itself, or whose counters would pass the highest,
+ * is refused. */
+static void hostile_heads(void **state)
+{
+    struct bench *b = *state;
+    struct shape s = {60, 1, 4, 1, 0, 1 << 20, 300};
+    struct footer footer;
+    footer_make(b, &s);
+    kho_store32(b->bytes + 108, b->head.length);
+    struct kho_id checksum = hash128(b->bytes, 176);
+    memcpy(b->bytes + 176, checksum.bytes, 16);
+    struct footer_head head;
+    assert_int_equal(footer_head_decode(b->bytes, &OURS, &head), KHO_EMALFORMED);
+    footer_maker_reset(&b->maker);
+    footer_make(b, &s);
+    for (int i = 0; i < 2; i++) {
+        kho_store64(b->bytes + 120, i == 0 ? UINT64_MAX : KHO_COUNTER_MAX);
+        checksum = hash128(b->bytes, 176);
+        memcpy(b->bytes + 176, checksum.bytes, 16);
+        assert_int_equal(footer_read(b, &footer), KHO_EMALFORMED);
+    }
+}
+
 /* Every flipped bit of a footer is noticed, and other people's footers aren't ours. */
 static void damage(void **state)
 {
@@ -337,6 +448,11 @@ int main(void)
         FOOTER_TEST(damage),
         FOOTER_TEST(hostile),
         FOOTER_TEST(bytes_a_record),
+        FOOTER_TEST(alike),
+        FOOTER_TEST(most_footers),
+        FOOTER_TEST(hostile_refs),
+        FOOTER_TEST(hostile_heads),
+        cmocka_unit_test(maker_without_memory),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -423,6 +423,78 @@ static void test_put_all_full(void **state)
     fixture_destroy(f);
 }
 
+/* Wherever memory ends, a put is refused as full and changes nothing, and all that was put is
+ * there: an index that can't be made at all, a collection without tables, a table without its first
+ * bucket, a directory that can't grow. */
+static void test_any_bound(void **state)
+{
+    (void)state;
+    uint32_t refused_at_birth = 0, refused_first = 0, refused_later = 0;
+    for (uint64_t room = 0; room < 40000; room += 397) {
+        struct fixture *f = calloc(1, sizeof *f);
+        assert_non_null(f);
+        world_init(&f->world, room, 1);
+        kho_random_init(&f->random, room);
+        if (index_create(&f->world, PARTITIONS, digest_seed, &f->index) != 0) {
+            assert_int_equal(f->world.memory_bytes, 0);
+            refused_at_birth++;
+            free(f);
+            continue;
+        }
+        for (uint32_t i = 0; i < 400; i++) {
+            struct index_entry e = entry_draw(f, tag_draw(f, 0)), old;
+            uint32_t collection = collections[i % 3], partition = i / 3 % PARTITIONS;
+            bool there;
+            int rc = i % 2 == 0
+                         ? index_put(f->index, collection, partition, &e)
+                         : index_put_higher(f->index, collection, partition, &e, &there, &old);
+            assert_true(rc == KHO_EFULL || rc == (int)(i % 2));
+            if (rc != KHO_EFULL)
+                f->model[f->count++] = (struct model_entry){collection, partition, e};
+            else if (f->count == 0)
+                refused_first++;
+            else
+                refused_later++;
+        }
+        check_whole(f);
+        fixture_destroy(f);
+    }
+    assert_true(refused_at_birth > 0 && refused_first > 0 && refused_later > 0);
+}
+
+/* Memory that others took beyond the bound leaves nothing to reserve. */
+static void test_reserve_beyond(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_create(1000000, 17);
+    f->world.memory_max = f->world.memory_bytes - 1;
+    assert_int_equal(index_reserve(f->index, 1), KHO_EFULL);
+    f->world.memory_max = 1000000;
+    assert_int_equal(index_reserve(f->index, 1), 0);
+    index_unreserve(f->index, 1);
+    fixture_destroy(f);
+    index_destroy(NULL);
+}
+
+/* Fetching ahead what isn't there is harmless: no such collection, partition, table or bucket. */
+static void test_prefetch_of_nothing(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_create(UINT64_MAX, 18);
+    struct index_entry e = entry_draw(f, tag_draw(f, 0)), got;
+    assert_int_equal(index_put(f->index, 2, 1, &e), 0);
+    for (uint32_t collection = 0; collection <= 3; collection++)
+        for (uint32_t partition = 0; partition <= PARTITIONS; partition++) {
+            for (uint32_t step = 0; step < INDEX_PREFETCH_STEPS; step++)
+                index_prefetch(f->index, collection, partition, e.tag, step);
+            index_prefetch_growth(f->index, collection, partition, e.tag);
+            if (partition < PARTITIONS)
+                assert_int_equal(index_get(f->index, collection, partition, e.tag, &got),
+                                 collection == 2 && partition == 1);
+        }
+    fixture_destroy(f);
+}
+
 static struct index *index_fill(struct shard_world *world, struct kho_random *random,
                                 uint32_t partitions, uint32_t count)
 {
@@ -627,6 +699,9 @@ int main(void)
         cmocka_unit_test(test_put_higher),
         cmocka_unit_test(test_put_all),
         cmocka_unit_test(test_put_all_full),
+        cmocka_unit_test(test_any_bound),
+        cmocka_unit_test(test_reserve_beyond),
+        cmocka_unit_test(test_prefetch_of_nothing),
         cmocka_unit_test(test_bytes_of_many_at_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -93,6 +93,53 @@ static void test_round_trip(void **state)
     free(made.bytes);
 }
 
+/* Collections are found by id and name whatever the ids are and however long the names; another
+ * number of replicas than the cluster's is kept. */
+static void test_collections(void **state)
+{
+    (void)state;
+    struct made made;
+    struct map m;
+    struct map_collection c;
+    char longest[KHO_NAME_MAX + 2];
+    memset(longest, 'x', sizeof longest - 1);
+    longest[KHO_NAME_MAX + 1] = 0;
+    make_parts(&made);
+    made.collections[0].id = 5;
+    made.collections[1].id = 9;
+    made.collections[1].replicas = 2;
+    memcpy(made.collections[1].name, longest, KHO_NAME_MAX);
+    made.collections[1].name[KHO_NAME_MAX] = 0;
+    assert_int_equal(encode_and_decode(&made, &m), 0);
+    assert_int_equal(map_collection_by_id(&m, 5), 0);
+    assert_int_equal(map_collection_by_id(&m, 9), 1);
+    assert_int_equal(map_collection_by_id(&m, 0), -1);
+    assert_int_equal(map_collection_by_id(&m, 1), -1);
+    map_collection(&m, 0, &c);
+    assert_int_equal(c.replicas, 3);
+    map_collection(&m, 1, &c);
+    assert_int_equal(c.replicas, 2);
+    assert_int_equal(map_collection_by_name(&m, c.name), 1);
+    assert_int_equal(map_collection_by_name(&m, longest), -1);
+    longest[KHO_NAME_MAX - 1] = 0;
+    assert_int_equal(map_collection_by_name(&m, longest), -1);
+    free(made.bytes);
+}
+
+/* What says that it is longer than any map isn't read. */
+static void test_too_long(void **state)
+{
+    (void)state;
+    struct map m;
+    size_t length = KHO_MAP_SIZE_MAX + 1;
+    uint8_t *bytes = calloc(1, length);
+    assert_non_null(bytes);
+    kho_store32(bytes, KHO_MAP_MAGIC);
+    kho_store32(bytes + 76, (uint32_t)length);
+    assert_int_equal(map_decode(bytes, length, &m), KHO_EMALFORMED);
+    free(bytes);
+}
+
 /* Each flipped bit is refused. */
 static void test_flipped_bits(void **state)
 {
@@ -152,6 +199,43 @@ static void test_rules(void **state)
     made.nodes[2].port = 0;
     expect_refused(&made);
     make_parts(&made);
+    made.nodes[2].address[0] = 0;
+    expect_refused(&made);
+    make_parts(&made);
+    made.nodes[2].name[0] = 0;
+    expect_refused(&made);
+    make_parts(&made);
+    made.nodes[2].shards = 0;
+    expect_refused(&made);
+    make_parts(&made);
+    made.nodes[2].shards = 257;
+    expect_refused(&made);
+    make_parts(&made);
+    made.nodes[2].state = MAP_NODE_OUT + 1;
+    expect_refused(&made);
+    make_parts(&made);
+    memset(&made.nodes[2].incarnation, 0, sizeof made.nodes[2].incarnation);
+    expect_refused(&made);
+    make_parts(&made);
+    snprintf(made.nodes[2].zone, sizeof made.nodes[2].zone, "a b");
+    expect_refused(&made);
+    make_parts(&made);
+    snprintf(made.collections[1].name, sizeof made.collections[1].name, "population");
+    expect_refused(&made);
+    make_parts(&made);
+    made.collections[1].replicas = 4; /* more than the table lists */
+    expect_refused(&made);
+    make_parts(&made);
+    made.collections[1].separator = 256;
+    expect_refused(&made);
+    make_parts(&made);
+    made.collections[1].mode = 1;
+    expect_refused(&made);
+    make_parts(&made);
+    made.parts.replicas = 4; /* more than the table lists */
+    made.parts.write_quorum = made.parts.read_quorum = 3;
+    expect_refused(&made);
+    make_parts(&made);
     snprintf(made.collections[0].name, sizeof made.collections[0].name, "Bad Name");
     expect_refused(&made);
     make_parts(&made);
@@ -165,8 +249,8 @@ static void test_rules(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),
-        cmocka_unit_test(test_flipped_bits),
+        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_collections),
+        cmocka_unit_test(test_too_long),   cmocka_unit_test(test_flipped_bits),
         cmocka_unit_test(test_rules),
     };
     return cmocka_run_group_tests_name("map", tests, NULL, NULL);

@@ -215,6 +215,26 @@ static void test_truncated(void **state)
     packed_free(p);
 }
 
+/* A value that ends with a piece, but before its raw length; one that ends within a piece's head.
+ */
+static void test_ends_with_a_piece(void **state)
+{
+    (void)state;
+    struct packed *p = packed_new(3 * KHO_PIECE_MAX);
+    text_fill(p->raw, p->record.raw_len, 9);
+    assert_true(pack(p));
+    uint32_t two = 0;
+    for (int i = 0; i < 2; i++)
+        two += KHO_PIECE_HEAD + kho_load32(p->value + two);
+    p->record.stored_len = two;
+    assert_false(checks(p, 100000));
+    for (uint32_t more = 1; more < KHO_PIECE_HEAD; more++) {
+        p->record.stored_len = two + more;
+        assert_false(checks(p, 100000));
+    }
+    packed_free(p);
+}
+
 /* Any bit that flips is found. */
 static void test_flips(void **state)
 {
@@ -252,10 +272,15 @@ static void test_no_codec(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),    cmocka_unit_test(test_noise),
-        cmocka_unit_test(test_plain_pieces),  cmocka_unit_test(test_gives_up_early),
-        cmocka_unit_test(test_lying_lengths), cmocka_unit_test(test_truncated),
-        cmocka_unit_test(test_flips),         cmocka_unit_test(test_no_codec),
+        cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_noise),
+        cmocka_unit_test(test_plain_pieces),
+        cmocka_unit_test(test_gives_up_early),
+        cmocka_unit_test(test_lying_lengths),
+        cmocka_unit_test(test_truncated),
+        cmocka_unit_test(test_flips),
+        cmocka_unit_test(test_no_codec),
+        cmocka_unit_test(test_ends_with_a_piece),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

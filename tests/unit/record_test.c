@@ -49,6 +49,10 @@ static void test_tombstone(void **state)
     assert_true(record_value_matches(&out));
     bytes[32] = 1; /* a hash where none may be */
     assert_int_equal(record_decode(bytes, n, &out), KHO_EMALFORMED);
+    bytes[32] = 0;
+    in.raw_len = in.stored_len = 5; /* a value where none may be */
+    n = record_encode(&in, bytes);
+    assert_int_equal(record_decode(bytes, n, &out), KHO_EMALFORMED);
 }
 
 /* Bytes that end too early are refused at every length. */
@@ -148,6 +152,11 @@ static void test_version_order(void **state)
     assert_int_equal(version_stamp(now + 500000, 0, 1000, 77), now + 500001);
     assert_int_equal(version_stamp(now, now + 900000, 1000, 5), now + 900001);
     assert_int_equal(version_stamp(KHO_COUNTER_MAX, 0, 1000, 5), 0);
+    assert_int_equal(version_stamp(0, KHO_COUNTER_MAX, 1000, 5), 0);
+    /* No version at all is one without counter and writer. */
+    assert_true(version_is_zero((struct version){0, 0}));
+    assert_false(version_is_zero((struct version){0, 1}));
+    assert_false(version_is_zero((struct version){1, 0}));
     assert_true(version_stamp(0, 0, UINT64_MAX, UINT64_MAX) <= KHO_COUNTER_MAX);
 }
 

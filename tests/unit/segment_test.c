@@ -64,12 +64,73 @@ static void segment_head(void **state)
     (void)state;
     segment_head_encode(&head, &OURS, bytes);
     assert_int_equal(segment_head_decode(bytes, &OURS, &read), 0);
-    assert_memory_equal(&read, &head, sizeof head);
+    assert_int_equal(read.segment, head.segment);
+    assert_int_equal(read.size, head.size);
+    assert_int_equal(read.created_ms, head.created_ms);
+    assert_int_equal(read.alignment, head.alignment);
     for (uint32_t i = 0; i < SEGMENT_HEAD; i++) {
         bytes[i] ^= 0x20;
         assert_true(segment_head_decode(bytes, &OURS, &read) < 0);
         bytes[i] ^= 0x20;
     }
+}
+
+/* A segment's head with a right checksum whose fields break their rules is refused. */
+static void segment_hostile(void **state)
+{
+    static const struct {
+        uint32_t at;
+        uint64_t value;
+    } bad[] = {{52, 256},
+               {52, 131072},
+               {52, 4096 + 512},
+               {56, 0},
+               {56, SEGMENT_UNIT + SECTOR},
+               {56, SEGMENT_BYTES_MAX + (uint64_t)SEGMENT_UNIT},
+               {72, 1}};
+    uint8_t bytes[SEGMENT_HEAD];
+    struct segment_head head = {.segment = 7, .size = 32u << 20, .alignment = 4096};
+    struct segment_head read = {.segment = 99};
+    (void)state;
+    for (size_t i = 0; i < KHO_COUNT_OF(bad); i++) {
+        segment_head_encode(&head, &OURS, bytes);
+        if (bad[i].at == 52)
+            kho_store32(bytes + 52, (uint32_t)bad[i].value);
+        else
+            kho_store64(bytes + bad[i].at, bad[i].value);
+        struct kho_id hash = hash128(bytes, SEGMENT_HEAD - 16);
+        memcpy(bytes + SEGMENT_HEAD - 16, hash.bytes, 16);
+        assert_int_equal(segment_head_decode(bytes, &OURS, &read), KHO_EMALFORMED);
+        assert_int_equal(read.segment, 99);
+    }
+}
+
+/* A block whose head says that it ends behind its commit isn't followed; neither is one whose head
+ * would lie across the commit's end. */
+static void block_beyond_the_end(void **state)
+{
+    static uint8_t bytes[LENGTH];
+    struct commit_head head;
+    struct commit_check check;
+    struct block_head block;
+    uint32_t last = COMMIT_HEAD + 2 * (uint32_t)block_span(BODY), offset = last;
+    (void)state;
+    commit_make(bytes, &head);
+    assert_int_equal(block_head_decode(bytes + last, &OURS, &block), 0);
+    block.raw_len = block.stored_len = LENGTH - last - BLOCK_HEAD + 1;
+    block_head_encode(&block, &OURS, bytes + last);
+    assert_int_equal(commit_next_block(bytes, &head, &OURS, &offset, &block), KHO_EMALFORMED);
+    assert_int_equal(offset, last);
+    commit_check(bytes, &head, &OURS, &check);
+    assert_false(check.whole);
+    assert_false(check.torn);
+    offset = LENGTH - BLOCK_HEAD + BLOCK_ALIGN;
+    assert_int_equal(commit_next_block(bytes, &head, &OURS, &offset, &block), KHO_EMALFORMED);
+    /* A commit that says it has more blocks than fit ends the same way. */
+    commit_make(bytes, &head);
+    head.blocks++;
+    commit_check(bytes, &head, &OURS, &check);
+    assert_false(check.whole);
 }
 
 /* A commit's head comes back; every flipped byte of it is noticed. */
@@ -180,8 +241,14 @@ static void hostile(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(segment_head), cmocka_unit_test(commit_head), cmocka_unit_test(flips),
-        cmocka_unit_test(torn),         cmocka_unit_test(mark),        cmocka_unit_test(hostile),
+        cmocka_unit_test(segment_head),
+        cmocka_unit_test(segment_hostile),
+        cmocka_unit_test(block_beyond_the_end),
+        cmocka_unit_test(commit_head),
+        cmocka_unit_test(flips),
+        cmocka_unit_test(torn),
+        cmocka_unit_test(mark),
+        cmocka_unit_test(hostile),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -27,6 +27,11 @@ static void test_hello(void **state)
     wire_hello_client_encode(&c, bytes);
     assert_int_equal(wire_hello_client_decode(bytes, &c2), KHO_EVERSION);
 
+    /* One that speaks only what we no longer do has no protocol in common, either. */
+    c.protocol_min = c.protocol_max = KHO_PROTOCOL - 1;
+    wire_hello_client_encode(&c, bytes);
+    assert_int_equal(wire_hello_client_decode(bytes, &c2), KHO_EVERSION);
+
     struct wire_hello_node n = {.protocol = KHO_PROTOCOL,
                                 .flags = KHO_HELLO_SUSPECT,
                                 .shard_count = 4,
@@ -52,6 +57,12 @@ static void test_hello(void **state)
     n.protocol = 0;
     wire_hello_node_encode(&n, bytes);
     assert_int_equal(wire_hello_node_decode(bytes, &n2), 0);
+    assert_int_equal(n2.status, KHO_ECLUSTER);
+    /* A node that takes us, but under another protocol, isn't understood. */
+    n.status = 0;
+    n.protocol = KHO_PROTOCOL + 1;
+    wire_hello_node_encode(&n, bytes);
+    assert_int_equal(wire_hello_node_decode(bytes, &n2), KHO_EVERSION);
     assert_int_equal(n2.status, KHO_ECLUSTER);
 }
 
@@ -96,6 +107,9 @@ static void test_frame(void **state)
 /* Unknown types and too many entries are refused though the checksum holds. */
 static void test_frame_fields(void **state)
 {
+    static const struct {
+        uint32_t at, value;
+    } bad[] = {{56, 1}, {60, 1}}; /* a status above 0, a reserved field */
     (void)state;
     uint8_t frame[KHO_FRAME_HEAD];
     struct wire_head head = {.length = sizeof frame, .type = WIRE_TYPE_END}, out;
@@ -108,6 +122,45 @@ static void test_frame_fields(void **state)
     head.count = KHO_FRAME_ENTRIES_MAX + 1;
     wire_frame_seal(frame, &head, false);
     assert_int_equal(wire_frame_decode(frame, &out), KHO_EMALFORMED);
+    head.count = 1;
+    for (size_t i = 0; i < KHO_COUNT_OF(bad); i++) {
+        wire_frame_seal(frame, &head, true);
+        kho_store32(frame + bad[i].at, bad[i].value);
+        kho_store64(frame + 8, wire_checksum(frame, sizeof frame));
+        assert_int_equal(wire_frame_decode(frame, &out), KHO_EMALFORMED);
+    }
+}
+
+/* The head of a block of records is refused when its lengths can't be a block's, or pass its end.
+ */
+static void test_block_head(void **state)
+{
+    static const struct wire_block_head bad[] = {{KHO_BLOCK_RAW_MAX + 1, 100, 2},
+                                                 {1000, 0, 2},
+                                                 {1000, 1000, 2},
+                                                 {1000, 1001, 2},
+                                                 {1000, 100, 0},
+                                                 {1000, 100, 21},
+                                                 {0, 0, 1},
+                                                 {1000, 101, 2}};
+    struct wire_block_head good = {1000, 100, 20}, read = {.raw_len = 7};
+    uint8_t bytes[WIRE_BLOCK_HEAD + 100] = {0};
+    (void)state;
+    for (size_t i = 0; i < KHO_COUNT_OF(bad); i++) {
+        wire_block_head_encode(&bad[i], bytes);
+        assert_int_equal(wire_block_head_decode(bytes, sizeof bytes, &read), KHO_EMALFORMED);
+        assert_int_equal(read.raw_len, 7);
+    }
+    wire_block_head_encode(&good, bytes);
+    for (size_t len = 0; len < sizeof bytes; len++)
+        assert_int_equal(wire_block_head_decode(bytes, len, &read), KHO_EMALFORMED);
+    bytes[12] = 1; /* reserved */
+    assert_int_equal(wire_block_head_decode(bytes, sizeof bytes, &read), KHO_EMALFORMED);
+    bytes[12] = 0;
+    assert_int_equal(wire_block_head_decode(bytes, sizeof bytes, &read), sizeof bytes);
+    assert_int_equal(read.raw_len, 1000);
+    assert_int_equal(read.stored_len, 100);
+    assert_int_equal(read.records, 20);
 }
 
 /* Every kind of entry survives its bytes. */
@@ -176,9 +229,8 @@ static void test_entries(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_hello),
-        cmocka_unit_test(test_frame),
-        cmocka_unit_test(test_frame_fields),
+        cmocka_unit_test(test_hello),        cmocka_unit_test(test_frame),
+        cmocka_unit_test(test_frame_fields), cmocka_unit_test(test_block_head),
         cmocka_unit_test(test_entries),
     };
     return cmocka_run_group_tests_name("wire", tests, NULL, NULL);
