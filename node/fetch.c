@@ -41,9 +41,10 @@ int fetches_init(struct reader *reader)
     reader->page.memory = world_allocate(world, reader->page.bytes, alignment);
     reader->page.reserved = true;
     reader->fetches = world_allocate(world, count * sizeof *reader->fetches, 0);
+    if (reader->fetches != NULL)
+        memset(reader->fetches, 0, count * sizeof *reader->fetches); /* fetches_fini() looks */
     if (reader->page.memory == NULL || reader->fetches == NULL)
         return -ENOMEM;
-    memset(reader->fetches, 0, count * sizeof *reader->fetches);
     for (uint32_t i = 0; i < count; i++) {
         struct fetch *f = &reader->fetches[i];
         f->wide = i >= READER_FETCHES;

@@ -58,10 +58,11 @@ int log_init(struct log *log, struct depot *depot)
         (uint32_t)footer_bytes(FOOTER_ENTRIES_MAX, FOOTERS_MAX, depot->options.alignment);
     log->footer.buffer = world_allocate(world, log->footer.bytes, depot_page(depot));
     log->buckets = world_allocate(world, LOG_BUCKETS * sizeof *log->buckets, 0);
+    if (log->commits != NULL)
+        memset(log->commits, 0, slots * sizeof *log->commits); /* log_fini() looks at each */
     if (log->commits == NULL || log->raw == NULL || log->buckets == NULL ||
         log->footer.buffer == NULL)
         return -ENOMEM;
-    memset(log->commits, 0, slots * sizeof *log->commits);
     memset(log->buckets, 0, LOG_BUCKETS * sizeof *log->buckets);
     for (uint32_t i = 0; i < slots; i++)
         if (commit_init(log, &log->commits[i], i) != 0)
