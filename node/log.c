@@ -118,6 +118,7 @@ static void gather_open(struct log *log)
     c->used = COMMIT_HEAD;
     c->block_count = 0;
     c->entry_count = 0;
+    c->landed = 0;
     c->weight = 0;
     log->gather = c;
 }

@@ -66,6 +66,7 @@ struct commit {
     struct commit_block *blocks;
     struct pending *entries;
     uint32_t block_count, entry_count;
+    uint32_t landed;  /* of the entries: the rest waits for memory if the write is done */
     uint64_t weight;  /* of its records (live.h) */
     uint32_t segment; /* slot */
     uint64_t offset;
@@ -102,6 +103,7 @@ struct log {
     uint64_t position;       /* in the current one */
     struct log_footer footer;
     uint64_t idle_since_ns;
+    uint64_t land_again_ns; /* landing found no memory and is tried again then; 0: it didn't */
     uint64_t commits_landed, bytes_landed, records_landed, footer_bytes_landed;
 };
 #define LOG_NO_SEGMENT UINT32_MAX
@@ -168,6 +170,9 @@ bool log_wants_mark(const struct log *log);
 void log_mark(struct log *log, struct kho_now now);
 /* A commit's write ended: lands what can land. */
 void log_completed(struct log *log, struct op *op, struct kho_now now);
+/* Goes on landing where memory was wanting, if it is time. `last`: there won't be another time:
+ * what can't land now is left to the next start, which finds it on the disk. */
+void log_land_again(struct log *log, bool last, struct kho_now now);
 /* A footer's write ended. */
 void log_footer_completed(struct log *log, struct op *op, struct kho_now now);
 /* A made segment, its slot. */

@@ -2,7 +2,8 @@
  *
  * Happy path: a commit's write ends, and with it those before it that wait; their entries enter the
  * index, `durable` moves up. A failed write is final (R4): neither that commit nor a later one
- * lands. */
+ * lands. Where the index finds no memory for a new key, landing stops there, is told once, and goes
+ * on later: until then nothing from that key on is acknowledged or read. */
 #include "log_inside.h"
 
 #include "live.h"
@@ -25,7 +26,10 @@ static void land_copy(struct log *log, const struct commit *c, const struct pend
         log->depot->values_unknown--;
 }
 
-static void land_entry(struct log *log, const struct commit *c, const struct pending *p)
+static const uint64_t LAND_AGAIN_NS = 100000000ull;
+
+/* False: the index has no memory for it, and nothing happened. */
+static bool land_entry(struct log *log, const struct commit *c, const struct pending *p)
 {
     struct index_entry old, entry = {.tag = p->tag,
                                      .version = p->version,
@@ -35,7 +39,8 @@ static void land_entry(struct log *log, const struct commit *c, const struct pen
     bool there;
     entry.place = place_encode(c->segment, c->offset + b->offset, BLOCK_HEAD + b->stored_len);
     int put = index_put_higher(log->index, p->collection, p->partition, &entry, &there, &old);
-    KHO_ASSERT(put >= 0); /* reserved when it was taken, or a replacement */
+    if (put < 0)
+        return false; /* reserved in our bound when it was taken, but the heap has none */
     if (put == 1) {
         if (there)
             live_lose(&log->depot->manifest, old.place, old.value_bytes);
@@ -45,6 +50,7 @@ static void land_entry(struct log *log, const struct commit *c, const struct pen
     }
     if (p->reserved)
         index_unreserve(log->index, 1);
+    return true;
 }
 
 /* The index's cache misses of the entries to come overlap with the work on this one; new keys may
@@ -66,19 +72,21 @@ static void land_prefetch(const struct log *log, const struct commit *c, uint32_
     }
 }
 
-static void land(struct log *log, struct commit *c)
+/* False: memory is wanting. Those before `landed` are in the index. */
+static bool land(struct log *log, struct commit *c)
 {
-    for (uint32_t i = 0; i < c->entry_count; i++) {
-        struct pending *p = &c->entries[i];
-        land_prefetch(log, c, i);
+    for (; c->landed < c->entry_count; c->landed++) {
+        struct pending *p = &c->entries[c->landed];
+        land_prefetch(log, c, c->landed);
         if (p->dead)
             continue;
         if (p->copy) {
             land_copy(log, c, p);
             continue;
         }
+        if (!land_entry(log, c, p))
+            return false;
         log_pending_remove(log, p);
-        land_entry(log, c, p);
     }
     KHO_ASSERT(c->sequence > log->durable);
     log->durable = c->sequence;
@@ -90,6 +98,7 @@ static void land(struct log *log, struct commit *c)
     log_buffer_release(log, c);
     c->state = COMMIT_FREE;
     queue_push(&log->free, &c->link);
+    return true;
 }
 
 static struct segment *footer_of(const struct log *log)
@@ -115,6 +124,53 @@ static void seal_segments(struct log *log)
     }
 }
 
+/* Neither that commit nor what is behind it can land any more; those before still may. */
+static void commits_give_up(struct log *log, const struct commit *from)
+{
+    while (!queue_empty(&log->flying)) {
+        struct commit *last = KHO_CONTAINER_OF(log->flying.prev, struct commit, link);
+        if (last->sequence < from->sequence)
+            break;
+        queue_remove(&last->link);
+        queue_push(&log->ready, &last->link);
+    }
+}
+
+static void land_what_can(struct log *log, struct kho_now now)
+{
+    bool told = log->land_again_ns != 0;
+    log->land_again_ns = 0;
+    while (!queue_empty(&log->flying)) {
+        struct commit *first = KHO_CONTAINER_OF(log->flying.next, struct commit, link);
+        if (first->state != COMMIT_DONE)
+            break;
+        if (land(log, first))
+            continue;
+        log->land_again_ns = now.mono_ns + LAND_AGAIN_NS;
+        if (!told)
+            world_event(log->depot->world, EVENT_WARNING,
+                        "the system has no memory for the index: writes wait for their "
+                        "acknowledgement until it has; give the node more, or lower --memory");
+        break;
+    }
+    seal_segments(log);
+}
+
+void log_land_again(struct log *log, bool last, struct kho_now now)
+{
+    if (log->land_again_ns == 0 || (now.mono_ns < log->land_again_ns && !last))
+        return;
+    land_what_can(log, now);
+    if (log->land_again_ns == 0 || !last)
+        return;
+    world_event(log->depot->world, EVENT_WARNING,
+                "the system has no memory for the index: the last writes are on the disk, though "
+                "unacknowledged, and the next start finds them");
+    log->depot->read_only = true;
+    log->land_again_ns = 0;
+    commits_give_up(log, KHO_CONTAINER_OF(log->flying.next, struct commit, link));
+}
+
 void log_completed(struct log *log, struct op *op, struct kho_now now)
 {
     struct commit *c = op->context;
@@ -125,24 +181,11 @@ void log_completed(struct log *log, struct op *op, struct kho_now now)
         const struct segment *segment = manifest_segment(&log->depot->manifest, c->segment);
         if (!log->depot->read_only)
             depot_fail(log->depot, "a write to", segment->id, c->offset, error);
-        /* Neither it nor what is behind it can land any more; those before still may. */
-        while (!queue_empty(&log->flying)) {
-            struct commit *last = KHO_CONTAINER_OF(log->flying.prev, struct commit, link);
-            if (last->sequence < c->sequence)
-                break;
-            queue_remove(&last->link);
-            queue_push(&log->ready, &last->link);
-        }
+        commits_give_up(log, c);
         return;
     }
     c->state = COMMIT_DONE;
-    while (!queue_empty(&log->flying)) {
-        struct commit *first = KHO_CONTAINER_OF(log->flying.next, struct commit, link);
-        if (first->state != COMMIT_DONE)
-            break;
-        land(log, first);
-    }
-    seal_segments(log);
+    land_what_can(log, now);
 }
 
 void log_footer_completed(struct log *log, struct op *op, struct kho_now now)

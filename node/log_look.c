@@ -74,7 +74,7 @@ void log_discard(struct log *log, uint32_t partition)
 {
     for (uint32_t i = 0; i < log->slots; i++) {
         struct commit *c = &log->commits[i];
-        for (uint32_t k = 0; c->state != COMMIT_FREE && k < c->entry_count; k++) {
+        for (uint32_t k = c->landed; c->state != COMMIT_FREE && k < c->entry_count; k++) {
             struct pending *p = &c->entries[k];
             if (p->partition != partition || p->dead)
                 continue;

@@ -169,6 +169,7 @@ void shard_tick(struct shard *shard, struct kho_now now)
     if (now.mono_ns >= shard->stop_deadline_ns) {
         shard->stop_deadline_ns = UINT64_MAX;
         serve_abort(&shard->serve);
+        store_hurry(shard->store, now);
     }
 }
 

@@ -436,6 +436,7 @@ static void stop_progress(struct store *store, struct kho_now now)
     if (store->phase != STORE_STOPPING)
         return;
     if (store->recovered && !store->closing) {
+        log_land_again(&store->log, true, now);
         log_pump(&store->log, true, now);
         if (log_wants_mark(&store->log))
             log_mark(&store->log, now);
@@ -460,6 +461,7 @@ static uint64_t mark_due(const struct store *store)
 static void housekeeping(struct store *store, struct kho_now now)
 {
     if (store->phase == STORE_READY) {
+        log_land_again(&store->log, false, now);
         if (now.mono_ns >= mark_due(store))
             log_mark(&store->log, now);
         space_look(store, now);
@@ -501,6 +503,12 @@ void store_stop(struct store *store, struct kho_now now)
     stop_progress(store, now);
 }
 
+void store_hurry(struct store *store, struct kho_now now)
+{
+    if (store->recovered)
+        log_land_again(&store->log, true, now);
+}
+
 uint64_t store_deadline(const struct store *store)
 {
     uint64_t deadline = UINT64_MAX;
@@ -509,6 +517,8 @@ uint64_t store_deadline(const struct store *store)
     if (store->phase == STORE_READY) {
         deadline = kho_min(mark_due(store), compact_deadline(&store->compact));
         deadline = kho_min(deadline, scrub_deadline(&store->scrub));
+        if (store->log.land_again_ns != 0)
+            deadline = kho_min(deadline, store->log.land_again_ns);
         if (store->depot.map.bytes != NULL && !store->space_busy)
             deadline = kho_min(deadline, store->space_ns);
     }

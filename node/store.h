@@ -57,6 +57,8 @@ void store_tick(struct store *store, struct kho_now now);
 /* Seals the gathering commit where one may start, starts zero-filling and idle marks. */
 void store_turn_end(struct store *store, struct kho_now now);
 void store_stop(struct store *store, struct kho_now now);
+/* The time of a stop is up: writes that wait for memory, not for the disk, are given up. */
+void store_hurry(struct store *store, struct kho_now now);
 uint64_t store_deadline(const struct store *store);
 /* Adds the store's part of the numbers to `stats` (STAT_COUNT of them). */
 void store_stats(const struct store *store, uint64_t *stats);
