@@ -427,9 +427,17 @@ static int commit_enter(struct scan *scan, const uint8_t *bytes, const struct co
 
 /* --- Scan ------------------------------------------------------------------------------------- */
 
+/* The log goes up to here. The survey may have found less: what it couldn't read may be read now,
+ * and no sequence is given twice. */
+static void reach(struct scan *scan, uint64_t sequence)
+{
+    scan->expected = sequence + 1;
+    scan->highest = kho_max(scan->highest, sequence);
+}
+
 static void accept(struct scan *scan, const struct commit_head *head, struct kho_id checksum)
 {
-    scan->expected = head->sequence + 1;
+    reach(scan, head->sequence);
     scan->predecessor = checksum;
     scan->last_empty = head->blocks == 0;
     scan->position += head->length;
@@ -642,7 +650,7 @@ static int blocks_end(struct scan *scan)
                              .entries = m->entries};
     footer_maker_skip(tail_of(scan));
     footer_maker_ref(tail_of(scan), &ref);
-    scan->expected = m->last + 1;
+    reach(scan, m->last);
     scan->predecessor = m->predecessor;
     scan->last_empty = false;
     blocks_begin(scan, m->end);

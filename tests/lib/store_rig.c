@@ -72,7 +72,11 @@ static bool rig_turn(struct rig *rig)
         struct op *op = KHO_CONTAINER_OF(link, struct op, link);
         KHO_ASSERT(count < RIG_OPS);
         bool commit = op->kind == OP_WRITE && (op->flags & OP_WRITE_DURABLE) != 0;
-        if ((rig->hold_commits && commit) || (rig->hold_fetches && op->purpose == PURPOSE_FETCH))
+        bool hold = (rig->hold_commits && commit) ||
+                    (rig->hold_fetches && op->purpose == PURPOSE_FETCH) ||
+                    (rig->holds != NULL && rig->holds(op));
+        KHO_ASSERT(!hold || rig->held_count < RIG_OPS);
+        if (hold)
             rig->held[rig->held_count++] = op;
         else
             ops[count++] = op;

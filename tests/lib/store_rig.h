@@ -13,10 +13,11 @@ struct rig {
     struct shard_world world;
     struct store *store;
     struct kho_now now;
-    bool reversed;     /* the ops of a turn complete in reverse order */
-    bool hold_commits; /* durable writes stay under way */
-    bool hold_fetches; /* so do reads of blocks that reads of records wait for */
-    bool packed;       /* what saves an eighth is put compressed, as from a client */
+    bool reversed;                      /* the ops of a turn complete in reverse order */
+    bool hold_commits;                  /* durable writes stay under way */
+    bool hold_fetches;                  /* so do reads of blocks that reads of records wait for */
+    bool (*holds)(const struct op *op); /* so do those of which it says so; NULL: none */
+    bool packed; /* what saves an eighth is put compressed, as from a client */
     struct op *held[RIG_OPS];
     uint32_t held_count;
     uint64_t crash_at; /* no op is carried out once so many were */

@@ -1,0 +1,25 @@
+/* stories.c: the list of them. */
+#include "stories.h"
+
+enum {
+    NODE_HEAP = 1 << FAILURE_NODE_HEAP,
+    CLIENT_HEAP = 1 << FAILURE_CLIENT_HEAP,
+    DISK = 1 << FAILURE_DISK,
+    LATENESS = 1 << FAILURE_LATENESS,
+    NODE_NET = 1 << FAILURE_NODE_NET,
+    CLIENT_NET = 1 << FAILURE_CLIENT_NET,
+    ALL = NODE_HEAP | CLIENT_HEAP | DISK | NODE_NET | CLIENT_NET
+};
+
+static const struct told told[] = {
+    {"records", story_cluster_records, ALL},
+    {"admin", story_cluster_admin, ALL},
+    {"starts", story_store_starts, NODE_HEAP | DISK | LATENESS},
+    {"compacts", story_store_compacts, NODE_HEAP | DISK | LATENESS},
+};
+
+uint32_t stories_all(const struct told **ret_stories)
+{
+    *ret_stories = told;
+    return KHO_COUNT_OF(told);
+}
