@@ -502,7 +502,9 @@ static void fake_frame(struct fake_cluster *cluster, struct fake_conn *conn, con
         return;
     }
     uint64_t epoch = node->map == NULL ? 0 : kho_load64(node->map + 24);
-    if (head.epoch < epoch)
+    if (head.type == WIRE_STATUS)
+        fake_status(cluster, conn, &head);
+    else if (head.epoch < epoch)
         fake_answer(cluster, conn, &head, head.type, 0, 0, KHO_EEPOCHOLD, node->map, node->map_len);
     else if (head.epoch > epoch)
         fake_answer(cluster, conn, &head, head.type, 0, 0, KHO_EBEHIND, NULL, 0);
@@ -516,8 +518,6 @@ static void fake_frame(struct fake_cluster *cluster, struct fake_conn *conn, con
         fake_read(cluster, conn, &head, body, len);
     else if (head.type == WIRE_WRITE_LARGE || head.type == WIRE_DATA)
         fake_large(cluster, conn, &head, body, len);
-    else if (head.type == WIRE_STATUS)
-        fake_status(cluster, conn, &head);
     else
         fail_msg("the client sent type %d", head.type);
 }

@@ -19,6 +19,7 @@ static struct kho_now now = {.mono_ns = 1000000000u};
 /* --- In place of session.c, request.c and route.c --------------------------------------------- */
 
 static struct session near_session;
+static uint32_t no_memory; /* so many nodes, from 0 on, have no session and can't be asked */
 
 uint32_t route_shard(const struct client *client, uint32_t node, uint32_t partition)
 {
@@ -32,10 +33,9 @@ struct session *route_session(struct client *client, uint32_t node, uint32_t sha
                               struct kho_now at)
 {
     (void)client;
-    (void)node;
     (void)shard;
     (void)at;
-    return &near_session;
+    return node < no_memory ? NULL : &near_session;
 }
 
 uint64_t session_out_since(const struct session *session)
@@ -51,6 +51,8 @@ int request_send(struct client *client, struct request *request, uint32_t node, 
     (void)shard;
     (void)at;
     assert_true(node < REPLICAS);
+    if (node < no_memory)
+        return -ENOMEM;
     assert_null(asked[node]);
     asked[node] = request;
     return 0;
@@ -251,6 +253,175 @@ static void test_newer_map_ends_it(void **state)
     assert_int_equal(outcome.ended, 1);
     assert_int_equal(outcome.status, KHO_EEPOCHOLD);
     assert_null(asked[2]); /* its answer would be one of the newer epoch */
+    merge_stop(&client, &merge);
+}
+
+static void test_causes(void **state)
+{
+    /* Where votes lack, the last refusal says why, no memory before all others; what hasn't ended
+     * or ended well is no cause. A merge that waits for all goes on without those that failed. */
+    static const struct {
+        int statuses[REPLICAS], want;
+    } cases[] = {{{0, KHO_EBUSY, KHO_EUNAVAILABLE}, KHO_EUNAVAILABLE},
+                 {{KHO_EUNAVAILABLE, 0, KHO_EBUSY}, KHO_EBUSY},
+                 {{KHO_EUNAVAILABLE, -ENOMEM, KHO_EBUSY}, -ENOMEM},
+                 {{-ENOMEM, KHO_EUNAVAILABLE, 0}, -ENOMEM}};
+    (void)state;
+    struct client client;
+    struct merge merge;
+    for (size_t i = 0; i < KHO_COUNT_OF(cases); i++) {
+        merge_begin(&client, &merge, 2);
+        for (uint32_t node = 0; node < REPLICAS; node++) {
+            assert_int_equal(outcome.ended, 0);
+            if (cases[i].statuses[node] != 0)
+                end_request(&client, node, cases[i].statuses[node]);
+            else
+                tell(&client, node, 0, NULL, 0, NULL);
+        }
+        assert_int_equal(outcome.ended, 1);
+        assert_int_equal(outcome.status, cases[i].want);
+        merge_stop(&client, &merge);
+    }
+    merge_begin(&client, &merge, 0);
+    end_request(&client, 0, KHO_EEPOCHOLD);
+    end_request(&client, 1, KHO_EUNAVAILABLE);
+    assert_int_equal(outcome.ended, 0);
+    tell(&client, 2, 0, NULL, 0, NULL);
+    assert_int_equal(outcome.ended, 1);
+    assert_int_equal(outcome.status, 0);
+    assert_int_equal(merge.answered, 4);
+    merge_stop(&client, &merge);
+    merge_hedge(&client, &merge, now); /* over: nobody is asked */
+    for (uint32_t node = 0; node < REPLICAS; node++)
+        assert_null(asked[node]);
+}
+
+static void test_nobody_can_be_asked(void **state)
+{
+    /* Without memory for a request another replica is asked; where none can be, nothing happened.
+     */
+    (void)state;
+    struct client client;
+    struct merge merge;
+    no_memory = 1;
+    merge_begin(&client, &merge, 2);
+    assert_null(asked[0]);
+    tell(&client, 1, 0, NULL, 0, NULL);
+    tell(&client, 2, 0, NULL, 0, NULL);
+    assert_int_equal(outcome.ended, 1);
+    assert_int_equal(outcome.status, 0);
+    merge_stop(&client, &merge);
+    no_memory = 2;
+    memset(asked, 0, sizeof asked);
+    assert_int_equal(merge_start(&client, &merge, now), -ENOMEM);
+    assert_false(merge.active);
+    assert_null(asked[2]); /* asked, and dropped again */
+    assert_int_equal(outcome.ended, 1);
+    no_memory = 0;
+    merge_stop(&client, &merge);
+}
+
+/* One entry with a record of so many bytes, as the node's whole answer. */
+static void tell_record(struct client *client, uint32_t node, uint64_t tag, uint32_t raw_len,
+                        bool garbage)
+{
+    static uint8_t body[WIRE_LIST_HEAD + WIRE_LIST_ENTRY + KHO_RECORD_HEAD + 1 + (200u << 10)];
+    static uint8_t value[200u << 10];
+    struct wire_list_head head = {.done = true};
+    struct record record = {.collection = 1,
+                            .key_len = 1,
+                            .version = {.counter = 5, .writer = 1},
+                            .raw_len = raw_len,
+                            .stored_len = raw_len,
+                            .key = (const uint8_t *)"k",
+                            .value = value};
+    struct wire_list_entry entry = {.partition = 0,
+                                    .tag = {.high = tag},
+                                    .version = {.counter = 5, .writer = 1},
+                                    .state = WIRE_PRESENT,
+                                    .record_len = (uint32_t)record_size(&record)};
+    wire_list_head_encode(&head, body);
+    wire_list_entry_encode(&entry, body + WIRE_LIST_HEAD);
+    uint8_t *to = body + WIRE_LIST_HEAD + WIRE_LIST_ENTRY;
+    size_t size = record_encode(&record, to);
+    if (garbage)
+        memset(to, 0xFF, KHO_RECORD_HEAD);
+    send_frame(client, node, WIRE_LIST, 0, 1, body, WIRE_LIST_HEAD + WIRE_LIST_ENTRY + size);
+}
+
+static void test_records(void **state)
+{
+    /* The replica that is asked for records sends small ones; one over the bound or that is none
+     * counts as left out, and one from a replica that wasn't asked for it fails that one. */
+    static const struct {
+        uint32_t len;
+        bool garbage, large;
+    } cases[] = {{100, false, false},
+                 {KHO_LIST_RECORD_MAX, false, false},
+                 {KHO_LIST_RECORD_MAX + 1, false, true},
+                 {100, true, true}};
+    (void)state;
+    struct client client;
+    struct merge merge;
+    for (size_t i = 0; i < KHO_COUNT_OF(cases); i++) {
+        memset(&merge, 0, sizeof merge);
+        merge_begin(&client, &merge, 0);
+        /* Anew, with records. */
+        merge_stop(&client, &merge);
+        memset(asked, 0, sizeof asked);
+        merge.records = true;
+        assert_int_equal(merge_start(&client, &merge, now), 0);
+        for (uint32_t node = 0; node < REPLICAS; node++) {
+            tell_record(&client, node, 7, cases[i].len, cases[i].garbage);
+            if (asked[node] != NULL)
+                end_request(&client, node, 0);
+        }
+        assert_int_equal(outcome.ended, 1);
+        assert_int_equal(outcome.status, 0);
+        assert_int_equal(merge.answered, 1);
+        assert_int_equal(merge.columns[1].status, KHO_EMALFORMED);
+        assert_int_equal(merge.columns[2].status, KHO_EMALFORMED);
+        assert_int_equal(merge.count, 1);
+        assert_int_equal(merge.entries[0].large, cases[i].large);
+        assert_non_null(merge.entries[0].record);
+        merge_stop(&client, &merge);
+    }
+}
+
+static void test_more_than_asked(void **state)
+{
+    /* A node that goes on and on fails; so does an entry before the place that was asked for. */
+    (void)state;
+    struct client client;
+    struct merge merge;
+    static uint8_t body[WIRE_LIST_HEAD + 4096 * WIRE_LIST_ENTRY];
+    struct wire_list_head head = {.done = true};
+    wire_list_head_encode(&head, body);
+    merge_begin(&client, &merge, 0);
+    uint32_t frames = 0;
+    for (; asked[0] != NULL; frames++) {
+        for (uint32_t i = 0; i < 2000; i++) {
+            struct wire_list_entry entry = {.partition = 1,
+                                            .tag = {.high = frames * 2000 + i},
+                                            .version = {.counter = 1, .writer = 1},
+                                            .state = WIRE_PRESENT};
+            wire_list_entry_encode(&entry, body + WIRE_LIST_HEAD + (size_t)i * WIRE_LIST_ENTRY);
+        }
+        send_frame(&client, 0, WIRE_LIST, KHO_FRAME_MORE, 2000, body,
+                   WIRE_LIST_HEAD + 2000 * WIRE_LIST_ENTRY);
+    }
+    assert_int_equal(frames, 3); /* at most the limit of 100 and a frame's 4,096 */
+    assert_int_equal(merge.columns[0].status, KHO_EMALFORMED);
+    merge_stop(&client, &merge);
+
+    static const struct told early[] = {{2, 4, 1, WIRE_PRESENT}};
+    merge_begin(&client, &merge, 0);
+    merge_stop(&client, &merge);
+    memset(asked, 0, sizeof asked);
+    merge.from = (struct place){2, {.high = 5}};
+    assert_int_equal(merge_start(&client, &merge, now), 0);
+    tell(&client, 0, 0, early, 1, NULL);
+    assert_int_equal(merge.columns[0].status, KHO_EMALFORMED);
     merge_stop(&client, &merge);
 }
 
@@ -544,6 +715,10 @@ int main(void)
         cmocka_unit_test(test_ends_at_the_smallest_next),
         cmocka_unit_test(test_votes),
         cmocka_unit_test(test_newer_map_ends_it),
+        cmocka_unit_test(test_causes),
+        cmocka_unit_test(test_nobody_can_be_asked),
+        cmocka_unit_test(test_records),
+        cmocka_unit_test(test_more_than_asked),
         cmocka_unit_test(test_breaks_of_the_layout),
         cmocka_unit_test(test_random_answers),
         cmocka_unit_test(test_fetch_checks_the_record),
