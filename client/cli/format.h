@@ -108,8 +108,9 @@ void splitter_end(struct splitter *s);
 
 /* 1: a record; 0: more bytes are needed, or after splitter_end() there is none left;
  * KHO_EMALFORMED, KHO_EKEYSIZE, KHO_EVALUESIZE: this one is skipped for the cause in s->message
- * (file, line, cause, remedy), the next call goes on behind it. -EINVAL: nothing of the file can be
- * read so, e.g. the header lacks the key's column; from then on there is no record. */
+ * (file, line, cause, remedy), the next call goes on behind it; -ENOMEM: so is this one, which may
+ * be a good one. -EINVAL: nothing of the file can be read so, e.g. the header lacks the key's
+ * column; from then on there is no record. */
 int splitter_next(struct splitter *s, struct format_record *ret_record);
 
 /* For formats: the next whole line [s->scan, *ret_end), its terminator left out, *ret_next behind

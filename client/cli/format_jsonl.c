@@ -5,7 +5,9 @@
  * A line that isn't a JSON object, or lacks the member, is reported and skipped. */
 #include "format.h"
 
+#include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <jansson.h>
@@ -50,13 +52,33 @@ static int member_key(struct splitter *s, struct format_record *record, const js
                          field);
 }
 
+/* Where jansson finds no memory it may say that the text is at fault: we look for ourselves, or a
+ * good line would be refused as a bad one. */
+static _Thread_local bool memory_wanting;
+
+static void *json_allocate(size_t size)
+{
+    void *memory = malloc(size);
+    memory_wanting = memory_wanting || memory == NULL;
+    return memory;
+}
+static void json_release(void *memory)
+{
+    free(memory);
+}
+
 static int jsonl_key(struct splitter *s, struct format_record *record)
 {
     json_error_t error;
+    json_set_alloc_funcs(json_allocate, json_release);
+    memory_wanting = false;
     json_t *object = json_loadb((const char *)record->value, record->value_len,
                                 JSON_ALLOW_NUL | JSON_DECODE_ANY, &error);
     int rc;
-    if (object == NULL)
+    if (object == NULL && memory_wanting)
+        rc = splitter_fail(s, record->line, -ENOMEM,
+                           "no memory is left to read the line; free some, then import it again");
+    else if (object == NULL)
         rc = splitter_fail(s, record->line, KHO_EMALFORMED,
                            "the line isn't JSON (column %d: %.100s); each line holds one object",
                            error.column, error.text);
