@@ -16,6 +16,8 @@ static const struct told told[] = {
     {"admin", story_cluster_admin, ALL},
     {"starts", story_store_starts, NODE_HEAP | DISK | LATENESS},
     {"compacts", story_store_compacts, NODE_HEAP | DISK | LATENESS},
+    {"init", story_init, CLIENT_HEAP | CLIENT_NET},
+    {"formats", story_formats, CLIENT_HEAP},
 };
 
 uint32_t stories_all(const struct told **ret_stories)

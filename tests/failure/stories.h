@@ -18,5 +18,7 @@ void story_cluster_records(void);
 void story_cluster_admin(void);
 void story_store_starts(void);
 void story_store_compacts(void);
+void story_init(void);
+void story_formats(void);
 
 #endif
