@@ -28,14 +28,20 @@ void depot_map_release(struct depot *depot, const struct map *map)
 
 int depot_map_first(struct depot *depot, const struct map *map)
 {
+    struct index *index = NULL;
     int error = 0;
     if (depot->index == NULL)
-        error = index_create(depot->world, map->partitions, map->seed, &depot->index);
+        error = index_create(depot->world, map->partitions, map->seed, &index);
     if (error == 0 && depot->manifest.partitions == 0)
         error = manifest_set_partitions(&depot->manifest, map->partitions);
-    if (error == 0)
-        depot->manifest.identity.cluster = map->cluster;
-    return error;
+    if (error != 0) {
+        index_destroy(index); /* both or neither: an index says that there are partitions */
+        return error;
+    }
+    if (index != NULL)
+        depot->index = index;
+    depot->manifest.identity.cluster = map->cluster;
+    return 0;
 }
 
 void depot_map_adopt(struct depot *depot, const struct map *map)
