@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <execinfo.h>
 #include <kho/error.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <unistd.h>
@@ -41,6 +42,23 @@ void failure_typed(int status, const char *what)
     bool kernel = status < 0 && status > -134;
     if (status == KHO_EINTERNAL || (status != 0 && !kernel && kho_error_name(status) == NULL))
         failure_violation("%s ended with %d, which no caller understands", what, status);
+}
+
+void failure_helper_ended(void)
+{
+    report->helper_ended = true;
+}
+
+bool failure_helper_has_ended(void)
+{
+    bool ended = report->helper_ended;
+    report->helper_ended = false;
+    return ended;
+}
+
+void failure_folder(const char *path)
+{
+    snprintf(report->folder, sizeof report->folder, "%s", path);
 }
 
 void failure_check_heap(void)
@@ -122,20 +140,25 @@ static void site_note(bool failed)
     sites->lost++;
 }
 
+/* Threads of one process take turns: only one may be the N-th. */
 int failure_chance(enum failure_point point, uint8_t kind)
 {
+    static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
     bool heap = point == FAILURE_NODE_HEAP || point == FAILURE_CLIENT_HEAP;
+    int error = 0;
     if (!begun || owner != 0)
         return 0;
+    pthread_mutex_lock(&mutex);
     if (heap && stacks)
         site_note(false);
-    if (class == NULL || class->point != point || class->kind != kind)
-        return 0;
-    uint64_t chance = ++report->chances;
-    if (fail_at == 0 || chance < fail_at || (chance > fail_at && !for_ever))
-        return 0;
-    if (heap)
+    if (class != NULL && class->point == point && class->kind == kind) {
+        uint64_t chance = ++report->chances;
+        if (fail_at != 0 && (chance == fail_at || (chance > fail_at && for_ever)))
+            error = class->error;
+    }
+    if (error != 0 && heap)
         site_note(true);
-    report->fired++;
-    return class->error;
+    report->fired += error != 0;
+    pthread_mutex_unlock(&mutex);
+    return error;
 }

@@ -45,7 +45,8 @@ struct failure_report {
     char violation[800];
     uint32_t crash_depth;
     void *crash[FAILURE_DEPTH * 2];
-    uint64_t allocations; /* of the cores */
+    bool helper_ended; /* a process of the story's came to its end */
+    char folder[64];   /* to be removed when the run is over */
 };
 
 struct failure_sites {
@@ -68,6 +69,11 @@ bool failure_for_ever(void);
 _Noreturn void failure_violation(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* Codes that a caller may be told: kho's own or the kernel's, but none that says "bug". */
 void failure_typed(int status, const char *what);
+/* A process that the story forked has come to its end. */
+void failure_helper_ended(void);
+bool failure_helper_has_ended(void);
+/* The runner removes that folder, however the run ends. */
+void failure_folder(const char *path);
 /* Cores are gone: nothing of theirs may be left. */
 void failure_check_heap(void);
 

@@ -73,6 +73,16 @@ static void slot_start(struct slot *slot, const struct told *told,
         run(told, class, n, for_ever, slot->report);
 }
 
+static void folder_remove(const struct failure_report *report)
+{
+    char command[96];
+    if (report->folder[0] != '/')
+        return;
+    snprintf(command, sizeof command, "rm -rf '%.63s'", report->folder);
+    if (system(command) != 0)
+        fprintf(stderr, "kho-failures: %s stays behind\n", report->folder);
+}
+
 /* What broke, in the report; true if nothing did. */
 static bool judge(struct failure_report *report, int state)
 {
@@ -91,6 +101,7 @@ static struct slot *slot_wait(int *ret_state)
     for (int i = 0; i < JOBS_MAX; i++)
         if (slots[i].pid == pid && pid > 0) {
             slots[i].pid = 0;
+            folder_remove(slots[i].report);
             return &slots[i];
         }
     return NULL;

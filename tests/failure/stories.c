@@ -18,6 +18,7 @@ static const struct told told[] = {
     {"compacts", story_store_compacts, NODE_HEAP | DISK | LATENESS},
     {"init", story_init, CLIENT_HEAP | CLIENT_NET},
     {"formats", story_formats, CLIENT_HEAP},
+    {"real", story_real, NODE_HEAP | CLIENT_HEAP},
 };
 
 uint32_t stories_all(const struct told **ret_stories)

@@ -20,5 +20,6 @@ void story_store_starts(void);
 void story_store_compacts(void);
 void story_init(void);
 void story_formats(void);
+void story_real(void);
 
 #endif
