@@ -14,8 +14,10 @@ enum {
 static const struct told told[] = {
     {"records", story_cluster_records, ALL},
     {"admin", story_cluster_admin, ALL},
+    {"damage", story_cluster_damage, NODE_HEAP | CLIENT_HEAP | NODE_NET | CLIENT_NET},
     {"starts", story_store_starts, NODE_HEAP | DISK | LATENESS},
     {"compacts", story_store_compacts, NODE_HEAP | DISK | LATENESS},
+    {"rots", story_store_rots, NODE_HEAP | DISK | LATENESS},
     {"init", story_init, CLIENT_HEAP | CLIENT_NET},
     {"formats", story_formats, CLIENT_HEAP},
     {"real", story_real, NODE_HEAP | CLIENT_HEAP},

@@ -16,8 +16,10 @@ uint32_t stories_all(const struct told **ret_stories);
 
 void story_cluster_records(void);
 void story_cluster_admin(void);
+void story_cluster_damage(void);
 void story_store_starts(void);
 void story_store_compacts(void);
+void story_store_rots(void);
 void story_init(void);
 void story_formats(void);
 void story_real(void);

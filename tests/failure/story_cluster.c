@@ -10,7 +10,9 @@
 
 #include "tests/sim/answer.h"
 #include "tests/sim/cluster.h"
+#include "tests/sim/damage.h"
 #include "tests/sim/history.h"
+#include "tests/sim/raw.h"
 
 #include <errno.h>
 
@@ -275,6 +277,46 @@ static int status(struct tale *t)
     return simple(t, &a, rc, "a status");
 }
 
+static void opened(struct tale *t)
+{
+    struct answer a = {0};
+    a.verb = CLIENT_OPENED;
+    int rc = client_opened(t->client->client, &a, client_end_now(t->client), &a.call);
+    if (rc == 0) {
+        queue_push(&t->client->answers, &a.link);
+        client_end_turn_soon(t->client);
+    }
+    simple(t, &a, rc, "opened");
+}
+
+/* A write that the first node has to refuse: its collection isn't in the map. */
+static void refused(struct tale *t)
+{
+    struct raw raw;
+    struct wire_head head;
+    const uint8_t *answer;
+    uint8_t body[KHO_RECORD_HEAD + 64];
+    struct record record = {
+        .collection = 99,
+        .key_len = 4,
+        .version = {.counter = 1700000000000ull << KHO_COUNTER_TIME_BITS, .writer = 7},
+        .raw_len = 5,
+        .stored_len = 5,
+        .hash = content_hash("value", 5),
+        .key = (const uint8_t *)"lost",
+        .value = (const uint8_t *)"value"};
+    size_t len = record_encode(&record, body);
+    int rc = raw_open(&raw, &t->cluster->nodes[0], &t->cluster->id, 0);
+    if (rc == 0 && raw.hello.status == 0) {
+        raw_send(&raw, WIRE_WRITE, 0, 1, raw.hello.epoch, raw.hello.map_hash, body, len);
+        rc = raw_receive(&raw, &head, &answer);
+        if (rc == 0 && head.status == 0 && (int32_t)kho_load32(answer) == 0)
+            failure_violation("a write to a collection that isn't there was acknowledged");
+    }
+    sim_look(t);
+    raw_close(&raw);
+}
+
 /* --- Nodes ------------------------------------------------------------------------------------ */
 
 /* It stops, by itself or killed, and is started until it serves (or can't, while it fails). */
@@ -409,15 +451,16 @@ void story_cluster_records(void)
 {
     struct tale *t = begin();
     failure_begin();
+    opened(t);
     uint32_t one = put(t, "one", 100);
     read_one(t, one, false);
     uint32_t many = t->key_count;
-    for (uint32_t i = 0; i < 30; i++) {
+    for (uint32_t i = 0; i < BATCH; i++) {
         char name[16];
         snprintf(name, sizeof name, "many-%u", i);
         key_new(t, name, false);
     }
-    write_many(t, CLIENT_PUT, many, 30, 200);
+    write_many(t, CLIENT_PUT, many, BATCH, 400);
     uint32_t event = key_new(t, NULL, true);
     key_new(t, NULL, true);
     write_many(t, CLIENT_APPEND, event, 2, 64);
@@ -425,6 +468,7 @@ void story_cluster_records(void)
     uint32_t middle = put(t, "middle", 30000);
     read_one(t, large, false);
     read_one(t, middle, false);
+    refused(t);
     write_many(t, CLIENT_DEL, many, 3, 0);
     write_many(t, CLIENT_PUT, one, 1, 300);
     for (uint32_t i = 0; i < 4; i++)
@@ -463,6 +507,7 @@ void story_cluster_admin(void)
     compare(t, CLIENT_DIGESTS);
     compare(t, CLIENT_VERIFY);
     create(t, "more");
+    push(t);
     /* The second node loses its folder; the first copies to it. */
     struct node *node = &t->cluster->nodes[1];
     node_kill(node);
@@ -490,5 +535,42 @@ void story_cluster_admin(void)
         if (rc != 0 && rc != -EALREADY)
             failure_violation("a node can't be let in when all is well: %d", rc);
     }
+    end(t);
+}
+
+/* The first node's disk rots: it starts, is read, repaired, and its episodes are closed. */
+void story_cluster_damage(void)
+{
+    struct tale *t = begin();
+    uint32_t many = t->key_count;
+    for (uint32_t i = 0; i < 20; i++) {
+        char name[16];
+        snprintf(name, sizeof name, "many-%u", i);
+        key_new(t, name, false);
+    }
+    write_many(t, CLIENT_PUT, many, 20, 200);
+    uint32_t large = put(t, "large", 300000);
+    uint32_t middle = put(t, "middle", 30000);
+    flush(t);
+    node_again(t, 0, false, true);
+    write_many(t, CLIENT_PUT, many, 10, 100);
+    flush(t);
+    for (int i = 0; i < 4; i++)
+        damage_flip(&t->sim, t->cluster->nodes[0].disk);
+    uint8_t *bytes = value_bytes(21, 300000);
+    damage_rot(&t->sim, t->cluster->nodes[0].disk, bytes + 100000, 64);
+    free(bytes);
+    failure_begin();
+    read_one(t, large, false);
+    node_again(t, 0, true, false);
+    read_one(t, large, false);
+    read_one(t, middle, false);
+    for (uint32_t i = 0; i < 3; i++)
+        read_one(t, many + i, false);
+    compare(t, CLIENT_VERIFY);
+    repair(t);
+    repair(t);
+    read_one(t, large, false);
+    write_many(t, CLIENT_PUT, many, 5, 150);
     end(t);
 }
