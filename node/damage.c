@@ -90,7 +90,7 @@ bool damage_note(struct depot *depot, uint32_t slot, uint64_t offset, uint64_t l
         .depot = depot, .slot = slot, .offset = offset, .length = length, .now_ms = now.wall_ms};
     char text[96];
     index_scan(depot->index, sweep_entry, &sweep);
-    const struct segment *segment = manifest_segment(&depot->manifest, slot);
+    struct segment *segment = manifest_segment(&depot->manifest, slot);
     struct damage damage = {.segment = segment->id,
                             .offset = offset,
                             .length = length,
@@ -99,6 +99,9 @@ bool damage_note(struct depot *depot, uint32_t slot, uint64_t offset, uint64_t l
     if (!sweep.lost && segment->state == SEGMENT_LISTED &&
         !manifest_damage_known(&depot->manifest, damage.segment, offset, length))
         manifest_add_damage(&depot->manifest, &damage);
+    /* No list has it any more, and its file must not become another segment. */
+    if (segment->state == SEGMENT_RETIRED)
+        segment->rewrite = true;
     depot->manifest_dirty = true;
     world_event(depot->world, EVENT_ERROR,
                 "segment-%016llx offset %llu: damaged block: %s; %u records have lost their value "

@@ -118,7 +118,8 @@ struct segment {
     /* Of this run only. */
     uint64_t live_weight, live_records;
     uint32_t users;        /* scrub's reads under way */
-    bool rewrite;          /* something in it is broken: compaction copies what isn't */
+    bool rewrite;          /* something in it is broken: compaction copies what isn't, and its file
+                              isn't used again */
     bool stays;            /* compaction can't empty it */
     uint8_t state;         /* enum segment_state */
     uint32_t older, newer; /* neighbours among the listed ones, by id; MANIFEST_NO_SLOT: none */

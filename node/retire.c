@@ -101,6 +101,8 @@ void retire_turn(struct retire *retire)
     struct segment *segment = manifest_segment(&retire->depot->manifest, retire->slot);
     if (segment->users > 0)
         return;
+    /* The last reads that named it may have found damage after it left the list. */
+    retire->whole = retire->whole && !segment->rewrite;
     cache_forget_segment(reader->cache, retire->slot);
     if (segment->open) {
         segment->open = false;
