@@ -204,6 +204,9 @@ void memory_disk_execute(struct memory_disk *disk, struct op *op)
         } else {
             disk->fail_count--;
             op->result = disk->fail_error;
+            /* As with close(2): the handle is gone, whatever it says. */
+            if (op->kind == OP_CLOSE_FILE)
+                carry_out(disk, op);
             if (disk->fail_error == 0)
                 op->result = file_write(disk, op, op->len / 2);
             return;
