@@ -2,6 +2,8 @@
 #include "node/maker.h"
 #include "unit.h"
 
+#include <errno.h>
+
 enum { SEGMENT = 1 << 20 };
 
 struct bench {
@@ -247,6 +249,104 @@ static void never_final(void **state)
     assert_int_equal(b->depot.kept, 78);
 }
 
+/* Each step of the making of a fresh segment fails. No room: the file goes again, and the log is
+ * told; nothing else is hurt. Anything else is final (R4). A short write is a failure. */
+static void fails(void **state)
+{
+    static const int errors[] = {-ENOSPC, -EDQUOT, -EIO, 1};
+    struct bench *b = *state;
+    teardown(state);
+    uint32_t tried = 0;
+    for (size_t e = 0; e < KHO_COUNT_OF(errors); e++)
+        for (uint32_t at = 0;; at++) {
+            struct op op = {0};
+            uint8_t kind = 0;
+            assert_int_equal(setup(state), 0);
+            b = *state;
+            maker_pace(&b->maker, SEGMENT, false, (struct kho_now){0});
+            for (uint32_t i = 0; i < at && !b->done; i++)
+                step(b, &op);
+            if (b->done) {
+                teardown(state);
+                break;
+            }
+            kind = step_fail(b, errors[e]);
+            /* A result of 1 byte is a short write; of all else it is well. */
+            bool failed = errors[e] < 0 || kind == OP_WRITE;
+            if (failed) {
+                bool room = errors[e] == -ENOSPC || errors[e] == -EDQUOT;
+                tried++;
+                assert_int_equal(b->depot.no_space, room);
+                assert_int_equal(b->depot.read_only, !room);
+                if (kind != OP_OPEN) {
+                    expect(b, OP_CLOSE_FILE);
+                    expect(b, OP_UNLINK);
+                }
+                assert_false(maker_busy(&b->maker));
+                assert_false(b->done);
+                /* With room again the next one is made, and a lack is told once. */
+                uint32_t events = b->world.event_count;
+                if (room) {
+                    maker_start(&b->maker);
+                    assert_int_equal(step_fail(b, errors[e]), OP_OPEN);
+                    assert_int_equal(b->world.event_count, events);
+                    maker_start(&b->maker);
+                    expect(b, OP_OPEN);
+                }
+            }
+            teardown(state);
+        }
+    print_message("%u failures tried\n", tried);
+    assert_true(tried > 20);
+    setup(state);
+}
+
+/* A step that ends while the maker stops gives the file up, closed but not unlinked: the next start
+ * removes what was never renamed. */
+static void stopped_anywhere(void **state)
+{
+    struct bench *b = *state;
+    teardown(state);
+    for (uint32_t at = 0;; at++) {
+        struct op op = {0};
+        assert_int_equal(setup(state), 0);
+        b = *state;
+        maker_pace(&b->maker, SEGMENT, false, (struct kho_now){0});
+        for (uint32_t i = 0; i < at && !b->done; i++)
+            step(b, &op);
+        if (b->done)
+            break;
+        maker_stop(&b->maker);
+        uint8_t kind = step(b, &op);
+        assert_true(kind != 0);
+        if (kind != OP_OPEN)
+            expect(b, OP_CLOSE_FILE);
+        assert_false(maker_busy(&b->maker));
+        assert_false(b->done);
+        assert_false(b->depot.read_only);
+        teardown(state);
+    }
+}
+
+/* Without memory for its zeros, no segment is begun; it can be begun later. */
+static void no_memory(void **state)
+{
+    struct bench *b = *state;
+    teardown(state);
+    assert_int_equal(setup(state), 0);
+    b = *state;
+    struct op op;
+    maker_pace(&b->maker, SEGMENT, false, (struct kho_now){0});
+    while (!b->done)
+        assert_true(step(b, &op) != 0);
+    b->world.memory_max = b->world.memory_bytes;
+    maker_start(&b->maker);
+    assert_false(maker_busy(&b->maker));
+    b->world.memory_max = 64 << 20;
+    maker_start(&b->maker);
+    expect(b, OP_OPEN);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -256,6 +356,9 @@ int main(void)
         cmocka_unit_test_setup_teardown(recycled, setup, teardown),
         cmocka_unit_test_setup_teardown(not_recycled, setup, teardown),
         cmocka_unit_test_setup_teardown(never_final, setup, teardown),
+        cmocka_unit_test_setup_teardown(fails, setup, teardown),
+        cmocka_unit_test_setup_teardown(stopped_anywhere, setup, teardown),
+        cmocka_unit_test_setup_teardown(no_memory, setup, teardown),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
