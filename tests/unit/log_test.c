@@ -338,21 +338,23 @@ static void little_memory(void **state)
 static void failure_in_flight(void **state)
 {
     struct rig *rig = *state;
-    for (int which = 0; which < 12; which++) {
+    for (int which = 0; which < 36; which++) {
         rig_fini(rig);
         rig_init(rig);
         rig->reversed = which % 2 == 1;
+        bool footers = which >= 12; /* one behind each commit, whose write may fail, too */
+        rig->options.footer_entries = footers ? 1 : FOOTER_ENTRIES;
         rig_ready(rig);
         rig->hold_commits = true;
         for (uint32_t i = 0; i < 3; i++) {
             assert_int_equal(put(rig, i, 9000, NULL), 0);
             rig_run(rig);
         }
-        assert_int_equal(rig->held_count, 3);
+        assert_true(footers ? rig->held_count > 3 : rig->held_count == 3);
         rig->disk.fail_kind = OP_WRITE;
-        rig->disk.fail_after = (uint32_t)which / 4;
+        rig->disk.fail_after = (uint32_t)(footers ? (which - 12) / 8 : which / 4);
         rig->disk.fail_count = which / 2 % 2 == 0 ? 1 : 2;
-        rig->disk.fail_error = which < 6 ? -EIO : 0;
+        rig->disk.fail_error = which % 12 < 6 ? -EIO : 0;
         rig->hold_commits = false;
         rig_release(rig);
         rig_run(rig);
@@ -367,7 +369,7 @@ static void failure_in_flight(void **state)
             assert_true(status == KHO_ENOTFOUND || landed == i); /* in their order */
             landed += status == 0;
         }
-        assert_true(landed < 3);
+        assert_true(landed < 3 || footers);
     }
 }
 

@@ -249,6 +249,43 @@ static void never_final(void **state)
     assert_int_equal(b->depot.kept, 78);
 }
 
+/* The zeros of a used file fail as a fresh one's would: that counts as for a fresh one. Where it
+ * can't be taken and another one was kept meanwhile, that one stays; a stop gives it up unharmed.
+ */
+static void recycled_fails(void **state)
+{
+    static const int errors[] = {-EIO, -ENOSPC, -EDQUOT};
+    struct bench *b = *state;
+    for (size_t e = 0; e < KHO_COUNT_OF(errors); e++) {
+        teardown(state);
+        setup(state);
+        b = *state;
+        recycle(b, 77);
+        expect(b, OP_RENAME);
+        expect(b, OP_OPEN);
+        assert_int_equal(step_fail(b, errors[e]), OP_ALLOCATE);
+        assert_false(b->depot.recycling_fails);
+        assert_int_equal(b->depot.no_space, errors[e] != -EIO);
+        assert_int_equal(b->depot.read_only, errors[e] == -EIO);
+        expect(b, OP_CLOSE_FILE);
+        expect(b, OP_UNLINK);
+        assert_false(maker_busy(&b->maker));
+    }
+    teardown(state);
+    setup(state);
+    b = *state;
+    recycle(b, 77);
+    b->depot.kept = 99;
+    assert_int_equal(step_fail(b, -EIO), OP_RENAME);
+    assert_int_equal(b->depot.kept, 99);
+    assert_false(b->depot.recycling_fails);
+    maker_start(&b->maker);
+    maker_stop(&b->maker);
+    expect(b, OP_RENAME);
+    assert_false(maker_busy(&b->maker));
+    assert_false(b->depot.read_only);
+}
+
 /* Each step of the making of a fresh segment fails. No room: the file goes again, and the log is
  * told; nothing else is hurt. Anything else is final (R4). A short write is a failure. */
 static void fails(void **state)
@@ -356,6 +393,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(recycled, setup, teardown),
         cmocka_unit_test_setup_teardown(not_recycled, setup, teardown),
         cmocka_unit_test_setup_teardown(never_final, setup, teardown),
+        cmocka_unit_test_setup_teardown(recycled_fails, setup, teardown),
         cmocka_unit_test_setup_teardown(fails, setup, teardown),
         cmocka_unit_test_setup_teardown(stopped_anywhere, setup, teardown),
         cmocka_unit_test_setup_teardown(no_memory, setup, teardown),
