@@ -157,6 +157,8 @@ void client_tick(struct client *client, struct kho_now now)
     }
 }
 
+static void flushes_end(struct client *client);
+
 static void client_room_check(struct client *client)
 {
     if (!client->room_wanted || client->inflight_bytes > client->inflight_bytes_max / 2)
@@ -192,6 +194,7 @@ void client_step_end(struct client *client, struct kho_now now)
         }
     } while (!queue_empty(&client->ready));
     readers_rotate(client);
+    flushes_end(client);
     client_room_check(client);
     client_close_check(client, now);
     session_sweep(client);
@@ -310,10 +313,20 @@ static void flush_end(struct client *client, struct flush *flush, int status)
     call_end(client, &flush->call, status);
 }
 
+static void flush_done(struct client *client, struct flush *flush)
+{
+    flush_end(client, flush, client->given_up > 0 ? KHO_EUNAVAILABLE : 0);
+    client->given_up = 0;
+}
+
 static void flush_timer(struct client *client, struct call *call, struct kho_now now)
 {
+    struct flush *flush = KHO_CONTAINER_OF(call, struct flush, call);
     (void)now;
-    flush_end(client, KHO_CONTAINER_OF(call, struct flush, call), KHO_EDEADLINE);
+    if (flush->remaining == 0)
+        flush_done(client, flush);
+    else
+        flush_end(client, flush, KHO_EDEADLINE);
 }
 
 static void flush_cancel(struct client *client, struct call *call, struct kho_now now)
@@ -333,17 +346,25 @@ static const struct call_kind flush_kind = {
     .release = flush_release,
 };
 
-static void flush_done(struct client *client, struct flush *flush)
-{
-    flush_end(client, flush, client->given_up > 0 ? KHO_EUNAVAILABLE : 0);
-    client->given_up = 0;
-}
-
 void flush_settled(struct client *client, uint64_t serial)
 {
-    QUEUE_FOREACH_SAFE (link, &client->flushes) {
+    QUEUE_FOREACH (link, &client->flushes) {
         struct flush *flush = KHO_CONTAINER_OF(link, struct flush, link);
         if (serial <= flush->serial && --flush->remaining == 0)
+            client->flush_due = true;
+    }
+}
+
+/* At the end of a step: whoever goes through the calls, and ends writes on the way, must find the
+ * next one where it was. */
+static void flushes_end(struct client *client)
+{
+    if (!client->flush_due)
+        return;
+    client->flush_due = false;
+    QUEUE_FOREACH_SAFE (link, &client->flushes) {
+        struct flush *flush = KHO_CONTAINER_OF(link, struct flush, link);
+        if (flush->remaining == 0)
             flush_done(client, flush);
     }
 }

@@ -185,6 +185,7 @@ struct client {
     uint64_t write_serial; /* of the last call that writes */
     uint64_t unsettled;    /* calls that write and haven't settled */
     struct queue flushes;  /* of struct flush, in order */
+    bool flush_due;        /* what one of them waited for is settled: it ends with the step */
 
     /* room and close: their dones need no memory */
     struct call room;

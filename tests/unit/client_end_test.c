@@ -55,6 +55,27 @@ static void test_destroy_in_the_middle(void **state)
     }
 }
 
+/* A write and the flush behind it end together where a majority stays out of reach: who goes
+ * through the calls to end one of them isn't led astray by the other. */
+static void test_flush_ends_with_its_write(void **state)
+{
+    (void)state;
+    struct fake_cluster *cluster = fake_open();
+    struct fake_done put, flush = {0};
+    kho_call_id call;
+    fake_call(cluster, CLIENT_GET, "k", NULL);
+    fake_node_down(cluster, 1);
+    fake_node_down(cluster, 2);
+    fake_submit(cluster, CLIENT_PUT, "people", "k", "v", NULL, 30000, &put);
+    assert_int_equal(client_flush(cluster->client, 30000, &flush, cluster->now, &call), 0);
+    fake_run(cluster, 10000, &flush);
+    assert_true(put.come);
+    assert_int_equal(put.first.status, KHO_EUNAVAILABLE);
+    assert_true(flush.come);
+    assert_int_equal(flush.done.status, 0); /* nothing was left half done */
+    fake_destroy(cluster);
+}
+
 /* A story in which every allocation in turn fails, alone or with all after it: submissions are
  * refused cleanly or end exactly once, and nothing leaks. */
 static void failing_story(uint64_t fail_at, bool on, bool *ret_over)
@@ -146,6 +167,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_close_drains),
         cmocka_unit_test(test_destroy_in_the_middle),
+        cmocka_unit_test(test_flush_ends_with_its_write),
         cmocka_unit_test(test_failing_allocations),
         cmocka_unit_test(test_malformed_answers),
     };
