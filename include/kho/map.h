@@ -47,7 +47,8 @@
  *   104  24 agency       owner, NUL-padded, may be empty
  * then the table: for each partition `width` x { node 2 }, distinct nodes, the first R the
  * replicas; then for each partition `width` x { since 4 }: the epoch since which that node is a
- * replica of it.
+ * replica of it. No epoch that a map names is above its own: a node drops what is older than
+ * `since`.
  *
  * A map is small and read-mostly: `struct map` is a checked view over the caller's bytes. */
 #ifndef KHO_MAP_H
@@ -239,7 +240,8 @@ static inline int map_check_nodes(const struct map *m)
         map_node(m, i, &node);
         if (node.name[0] == 0 || node.address[0] == 0 || node.port == 0 || node.shards < 1 ||
             node.shards > 256 || node.state < MAP_NODE_JOINING || node.state > MAP_NODE_OUT ||
-            kho_id_is_zero(&node.incarnation))
+            kho_id_is_zero(&node.incarnation) || node.since > m->epoch ||
+            node.readmitted > m->epoch)
             return KHO_EMAP;
         if (map_node_by_name(m, node.name) != (int)i ||
             map_node_by_incarnation(m, &node.incarnation) != (int)i)
@@ -313,7 +315,8 @@ static inline int map_decode(const uint8_t *bytes, size_t length, struct map *re
     for (uint32_t p = 0; p < m.partitions; p++)
         for (uint32_t k = 0; k < m.width; k++) {
             if (map_replica(&m, p, k) >= m.node_count ||
-                map_is_replica(&m, p, k, map_replica(&m, p, k)))
+                map_is_replica(&m, p, k, map_replica(&m, p, k)) ||
+                map_replica_since(&m, p, k) > m.epoch)
                 return KHO_EMAP;
         }
     *ret = m;

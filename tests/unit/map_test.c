@@ -242,6 +242,12 @@ static void test_rules(void **state)
     made.collections[1].id = 1; /* not rising */
     expect_refused(&made);
     make_parts(&made);
+    made.since[20] = 4; /* in an epoch to come: what is written until then would be dropped */
+    expect_refused(&made);
+    make_parts(&made);
+    made.nodes[1].readmitted = 4;
+    expect_refused(&made);
+    make_parts(&made);
     memset(&made.parts.cluster, 0, sizeof made.parts.cluster);
     expect_refused(&made);
 }
