@@ -41,7 +41,7 @@ static void read_all(const struct map *map)
             uint32_t cell = p * map->width + k;
             g_table[cell] = map_replica(map, p, k);
             g_since[cell] = map_replica_since(map, p, k);
-            KHO_ASSERT(g_table[cell] < map->node_count);
+            KHO_ASSERT(g_table[cell] < map->node_count && g_since[cell] <= map->epoch);
             KHO_ASSERT(map_is_replica(map, p, map->width, g_table[cell]));
             KHO_ASSERT(!map_is_replica(map, p, k, g_table[cell]));
         }

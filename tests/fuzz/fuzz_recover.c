@@ -584,10 +584,27 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t len)
     return 0;
 }
 
+/* Numbers in heads as large as they can be. */
+static size_t seed_numbers(unsigned n, uint8_t *to)
+{
+    static const uint8_t fields[] = {8, 56, 64, 72, 80, 88, 96, 136, 224};
+    static const uint8_t heads[] = {0, 1, 2, 5, 30, 58, 59, 60};
+    if (n >= KHO_COUNT_OF(fields) * KHO_COUNT_OF(heads))
+        return 0;
+    to[0] = (uint8_t)(n & 1) | MODE_MEND_HEADS | MODE_GO_ON;
+    to[1] = EDIT_HEAD_LONG;
+    kho_store32(to + 2, (uint32_t)fields[n / 8] << 16 | heads[n % 8]);
+    kho_store64(to + 6, UINT64_MAX >> (n % 3));
+    return 14;
+}
+
 size_t fuzz_seed(unsigned n, uint8_t *to, size_t max)
 {
-    if (n > 2 * EDIT_KINDS + 3 || max < 64)
+    const unsigned kinds = 2 * EDIT_KINDS + 4;
+    if (max < 64)
         return 0;
+    if (n >= kinds)
+        return seed_numbers(n - kinds, to);
     memset(to, 0, 64);
     to[0] = (uint8_t)(n & 1) | (uint8_t)(n % 3 == 0 ? MODE_GO_ON : MODE_MEND_HEADS);
     if (n < 4)

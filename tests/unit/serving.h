@@ -348,7 +348,7 @@ static inline uint64_t serving_push_map(struct serving *s, int32_t conn, const u
 static inline void serving_use_map(struct serving *s, int32_t conn, uint64_t epoch)
 {
     size_t length;
-    struct wire_head head;
+    struct wire_head head = {0};
     free(s->map_bytes);
     s->map_bytes = serving_map(epoch, 0, 0, 0, &length);
     uint64_t request = serving_push_map(s, conn, s->map_bytes, length, false, 0, 0);
