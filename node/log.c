@@ -409,9 +409,13 @@ static bool choose_place(struct log *log, struct commit *c)
 {
     struct depot *depot = log->depot;
     const struct load load = log_load(log, c);
-    bool fits = log_fits_current(log, &load);
-    if (!fits && !log_fits_spare(log, &load))
+    bool fits = log_fits_current(log, &load), spare_fits = log_fits_spare(log, &load);
+    if (!fits && !spare_fits)
         return false;
+    /* Compaction takes sealed segments only: what is broken shall be one soon. */
+    if (spare_fits && log->current != LOG_NO_SEGMENT &&
+        manifest_segment(&depot->manifest, log->current)->rewrite)
+        fits = false;
     if (depot->tail.begun && (!fits || !footer_maker_takes(&depot->tail, c->epoch, c->entry_count)))
         if (!footer_start(log))
             return false;

@@ -72,6 +72,15 @@ static void land_prefetch(const struct log *log, const struct commit *c, uint32_
     }
 }
 
+/* Up to where a segment can be read back: a footer under way isn't there yet. */
+static void landed_note(const struct log *log, uint32_t slot, uint64_t end)
+{
+    struct segment *s = manifest_segment(&log->depot->manifest, slot);
+    if (log->footer.flying && log->footer.segment == slot)
+        end = kho_min(end, log->footer.op.offset);
+    s->landed = kho_max(s->landed, end);
+}
+
 /* False: memory is wanting. Those before `landed` are in the index. */
 static bool land(struct log *log, struct commit *c)
 {
@@ -90,6 +99,8 @@ static bool land(struct log *log, struct commit *c)
     }
     KHO_ASSERT(c->sequence > log->durable);
     log->durable = c->sequence;
+    log->landed_end = c->offset + c->length;
+    landed_note(log, c->segment, log->landed_end);
     log->commits_landed++;
     log->bytes_landed += c->length;
     log->records_landed += c->entry_count;
@@ -202,6 +213,8 @@ void log_footer_completed(struct log *log, struct op *op, struct kho_now now)
     }
     segment->footer = (uint32_t)op->offset;
     segment->footer_bytes = op->len;
+    if (log->landed_end >= op->offset)
+        landed_note(log, log->footer.segment, kho_max(log->landed_end, op->offset + op->len));
     log->footer_bytes_landed += op->len;
     seal_segments(log);
 }

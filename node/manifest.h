@@ -117,6 +117,7 @@ struct segment {
     uint64_t checked_ms;
     /* Of this run only. */
     uint64_t live_weight, live_records;
+    uint64_t landed;       /* unsealed: all up to here is written, commits and footers */
     uint32_t users;        /* scrub's reads under way */
     bool rewrite;          /* something in it is broken: compaction copies what isn't, and its file
                               isn't used again */

@@ -22,8 +22,20 @@ void scrub_fini(struct scrub *scrub)
 
 /* --- Choosing --------------------------------------------------------------------------------- */
 
-/* The sealed segment that waits longest, MANIFEST_NO_SLOT: none; and what all of them take. */
-static uint32_t oldest_look(const struct depot *depot, uint64_t *ret_total)
+/* Up to where a segment can be looked at; 0: not at all. */
+static uint64_t look_end(const struct segment *s)
+{
+    uint64_t end = s->sealed ? s->end : s->landed;
+    return s->open && end > segment_start(s->alignment) ? end : 0;
+}
+
+static uint64_t look_age(const struct segment *s, uint64_t now_ms)
+{
+    return s->checked_ms <= now_ms ? now_ms - s->checked_ms : UINT64_MAX;
+}
+
+/* The segment that waits longest, MANIFEST_NO_SLOT: none; and what all of them take. */
+static uint32_t oldest_look(const struct depot *depot, uint64_t now_ms, uint64_t *ret_total)
 {
     const struct manifest *manifest = &depot->manifest;
     const struct segment *s;
@@ -31,11 +43,11 @@ static uint32_t oldest_look(const struct depot *depot, uint64_t *ret_total)
     *ret_total = 0;
     for (uint32_t i = manifest->oldest; i != MANIFEST_NO_SLOT; i = s->newer) {
         s = manifest_segment(manifest, i);
-        if (!s->sealed || !s->open)
+        if (look_end(s) == 0)
             continue;
-        *ret_total += s->end;
+        *ret_total += look_end(s);
         if (oldest == MANIFEST_NO_SLOT ||
-            s->checked_ms < manifest_segment(manifest, oldest)->checked_ms)
+            look_age(s, now_ms) > look_age(manifest_segment(manifest, oldest), now_ms))
             oldest = i;
     }
     return oldest;
@@ -44,11 +56,11 @@ static uint32_t oldest_look(const struct depot *depot, uint64_t *ret_total)
 uint64_t scrub_age(const struct scrub *scrub)
 {
     uint64_t total;
-    uint32_t slot = oldest_look(scrub->depot, &total);
+    uint32_t slot = oldest_look(scrub->depot, scrub->now_ms, &total);
     if (slot == MANIFEST_NO_SLOT)
         return 0;
-    uint64_t checked = manifest_segment(&scrub->depot->manifest, slot)->checked_ms;
-    return checked < scrub->now_ms ? (scrub->now_ms - checked) / 1000 : 0;
+    uint64_t age = look_age(manifest_segment(&scrub->depot->manifest, slot), scrub->now_ms);
+    return age == UINT64_MAX ? 0 : age / 1000;
 }
 
 static void open_at(struct scrub *scrub, uint64_t position)
@@ -62,17 +74,18 @@ static void begin(struct scrub *scrub, struct kho_now now)
 {
     const struct depot *depot = scrub->depot;
     uint64_t total, half = depot->options.scrub_ms / 2;
-    uint32_t slot = oldest_look(depot, &total);
+    uint32_t slot = oldest_look(depot, now.wall_ms, &total);
     scrub->next_ns = now.mono_ns + LOOK_NS;
     if (slot == MANIFEST_NO_SLOT)
         return;
     const struct segment *s = manifest_segment(&depot->manifest, slot);
-    if (now.wall_ms < s->checked_ms + half)
+    if (look_age(s, now.wall_ms) < half)
         return;
     scrub->slot = slot;
     scrub->segment = s->id;
     scrub->broken = false;
     scrub->works = true;
+    scrub->end = look_end(s);
     scrub->next_ns = now.mono_ns;
     open_at(scrub, segment_start(s->alignment));
 }
@@ -112,7 +125,7 @@ static int look(struct scrub *scrub, const struct segment *s, struct kho_now now
     struct footer footer;
     struct kho_id checksum;
     const uint8_t *bytes;
-    uint64_t length = s->alignment, left = s->end - scrub->position;
+    uint64_t length = s->alignment, left = scrub->end - scrub->position;
     int there = window_need(&scrub->window, scrub->position, length, &bytes);
     if (there != 1)
         return there;
@@ -173,16 +186,16 @@ void scrub_turn(struct scrub *scrub, struct kho_now now)
     }
     uint64_t from = scrub->position, total;
     int went = 1;
-    while (went == 1 && scrub->position < s->end && scrub->position - from < SCRUB_SLICE)
+    while (went == 1 && scrub->position < scrub->end && scrub->position - from < SCRUB_SLICE)
         went = look(scrub, s, now);
     scrub->waits = went == 0;
     if (scrub->waits) {
         s->users++;
         return;
     }
-    if (scrub->position >= s->end)
+    if (scrub->position >= scrub->end)
         finish(scrub, s, now);
-    oldest_look(depot, &total);
+    oldest_look(depot, now.wall_ms, &total);
     double pass_ns = (double)depot->options.scrub_ms * 1e6;
     double share = total > 0 ? (double)(scrub->position - from) / (double)total : 0;
     scrub->next_ns = now.mono_ns + (went < 0 ? LOOK_NS : (uint64_t)(pass_ns * share));

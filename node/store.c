@@ -163,6 +163,7 @@ static void log_resume(struct store *store)
     if (tail != LOG_NO_SEGMENT) {
         log->current = tail;
         log->position = manifest_segment(&depot->manifest, tail)->end;
+        manifest_segment(&depot->manifest, tail)->landed = log->position;
     }
     for (uint32_t i = tail == LOG_NO_SEGMENT ? 0 : tail; i < depot->manifest.segments.count; i++) {
         const struct segment *s = manifest_segment(&depot->manifest, i);

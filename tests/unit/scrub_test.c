@@ -144,6 +144,46 @@ static void commit_head(void **state)
     assert_int_equal(readable(rig), KEYS);
 }
 
+/* What is in the segment that is written to is looked at, too; once it is known to be broken, the
+ * next commit begins another one, so that compaction can leave the damage behind. */
+static void unsealed(void **state)
+{
+    struct rig *rig = *state;
+    struct wire_episode episode;
+    struct rig_key key = rig_key(1, KEYS - 1);
+    uint32_t slot;
+    uint64_t offset = offset_of(rig, KEYS - 1, &slot);
+    assert_false(manifest_segment(&rig->store->depot.manifest, slot)->sealed);
+    memory_disk_flip(file_in(rig, slot), offset + BLOCK_HEAD + 7, 16);
+    pass(rig);
+    assert_int_equal(store_episodes(rig->store, &episode, 1), 1);
+    assert_int_equal(rig_probe(rig, &key, NULL), WIRE_VALUE_UNKNOWN);
+    rig->store->depot.options.compact_rate = 1u << 30;
+    assert_int_equal(rig_put(rig, &key, T0 + 2, KEYS - 1, LEN, false, NULL), 0);
+    rig_run(rig);
+    assert_true(manifest_segment(&rig->store->depot.manifest, slot)->sealed);
+    for (uint32_t i = 0; i < 100; i++)
+        rig_pass(rig, 50);
+    assert_int_equal(stat_of(rig, STAT_compacted_segments), 1);
+    assert_int_equal(rig_check(rig, &key, T0 + 2, KEYS - 1, LEN), 0);
+}
+
+/* A look at a time that a wrong clock told, years ahead, doesn't keep the next one off for years.
+ */
+static void clock_goes_back(void **state)
+{
+    struct rig *rig = *state;
+    const uint64_t years = UINT64_C(10) * 365 * 24 * 3600 * 1000;
+    rig->now.wall_ms += years;
+    pass(rig);
+    uint64_t bytes = stat_of(rig, STAT_scrubbed_bytes);
+    assert_true(bytes > 0);
+    rig->now.wall_ms -= years;
+    pass(rig);
+    assert_in_range(stat_of(rig, STAT_scrubbed_bytes), bytes + bytes / 2, 4 * bytes);
+    assert_in_range(stat_of(rig, STAT_scrub_age), 0, PASS_MS / 1000);
+}
+
 /* A read that fails for a reason that passes is no damage. */
 static void passing_failure(void **state)
 {
@@ -162,10 +202,9 @@ int main(void)
 {
 #define SCRUB_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        SCRUB_TEST(reads_all),
-        SCRUB_TEST(body),
-        SCRUB_TEST(commit_head),
-        SCRUB_TEST(passing_failure),
+        SCRUB_TEST(reads_all),       SCRUB_TEST(body),
+        SCRUB_TEST(commit_head),     SCRUB_TEST(unsealed),
+        SCRUB_TEST(clock_goes_back), SCRUB_TEST(passing_failure),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
