@@ -78,19 +78,35 @@ static void shard_events(struct node_shard *s)
 /* What was zeroed by the file system and isn't synced yet may come back as it was. */
 static bool zeros_at_stake(struct node *node, const struct op *op)
 {
-    struct cluster *cluster = node->cluster;
     if (op->kind == OP_ALLOCATE && (op->flags & OP_ALLOCATE_ZEROS) != 0)
         node->zeros_under_way = true;
     if (op->kind != OP_SYNC || !node->zeros_under_way)
         return false;
     node->zeros_under_way = false;
-    return node->zeros_awaited && cluster->may_crash != NULL &&
-           cluster->may_crash(cluster->owner, node);
+    return node->zeros_awaited;
+}
+
+/* A crash was planned for this op. */
+static bool crash_wanted(struct node *node, const struct op *op)
+{
+    bool zeros = zeros_at_stake(node, op);
+    if (node->cluster->may_crash == NULL)
+        return false;
+    if (zeros) {
+        node->crash_power = true;
+        return true;
+    }
+    if (node->crash_after == 0 ||
+        (node->crash_kind == 0 ? op->kind >= OP_SEND : op->kind != node->crash_kind))
+        return false;
+    node->crash_after -= node->crash_after > 1;
+    return node->crash_after == 1;
 }
 
 static void shard_ops(struct node_shard *s)
 {
     struct node *node = s->node;
+    struct cluster *cluster = node->cluster;
     struct op *op;
     while (!node->crash_due && (op = shard_next_op(s->shard)) != NULL) {
         queue_init(&op->link);
@@ -100,12 +116,8 @@ static void shard_ops(struct node_shard *s)
             vdisk_submit(s->disk, op);
         if (node->cluster->sim->failed)
             return;
-        if (node->crash_after > 0 && (node->crash_kind == 0 || op->kind == node->crash_kind))
-            node->crash_due = --node->crash_after == 0;
-        if (!node->crash_due && zeros_at_stake(node, op)) {
-            node->crash_due = node->crash_power = true;
-            node->zeros_awaited = false;
-        }
+        if (crash_wanted(node, op) && cluster->may_crash(cluster->owner, node))
+            node->crash_due = true;
     }
 }
 
@@ -265,6 +277,7 @@ static void node_turn(void *owner, uint64_t life)
         return;
     if (node->crash_due) {
         /* What the cores asked for behind it is asked of nobody. */
+        node->zeros_awaited = false;
         sim_fault(sim, SIM_FAULT_kill_step);
         if (node->crash_power)
             node_power_cut(node);
@@ -624,7 +637,7 @@ void node_folder_own(struct node *node)
 void node_sleep(struct node *node, uint64_t ns)
 {
     bool slept = asleep(node) > 0;
-    node->asleep_until = ns == 0 ? 0 : node->cluster->sim->now_ns + ns;
+    node->asleep_until = ns == 0 ? 0 : kho_max(node->asleep_until, node->cluster->sim->now_ns + ns);
     if (ns == 0) {
         /* What waits for the moment it was to wake at must not. */
         if (slept && node->up) {

@@ -100,7 +100,7 @@ struct cluster {
     struct node nodes[VNET_NODES_MAX];
     struct client_end clients[VNET_CLIENTS_MAX];
     uint32_t client_count;
-    /* Asks whether a node may crash now by itself; it will be down behind it. NULL: never. */
+    /* Asks whether a node may crash now, as was planned; it will be down behind it. NULL: never. */
     bool (*may_crash)(void *owner, struct node *node);
     void *owner;
     struct vdisk **given_back; /* copies of disks, which events may still know */

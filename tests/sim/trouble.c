@@ -2,7 +2,7 @@
 #include "workload.h"
 
 /* Of one fault in a round: some do harm, the rest takes time. */
-enum { TIMES_MAX = 40 };
+enum { TIMES_MAX = 24 };
 
 static void trouble_next(void *owner, uint64_t round);
 
@@ -10,29 +10,29 @@ static void trouble_next(void *owner, uint64_t round);
  * rarer. 0: it has no moments of its own, but is a rate or a consequence of others. */
 static const uint8_t rarity[SIM_FAULT_COUNT] = {
     [SIM_FAULT_kill] = 6,
-    [SIM_FAULT_kill_step] = 2,
+    [SIM_FAULT_kill_step] = 1,
     [SIM_FAULT_power] = 2,
     [SIM_FAULT_site_power] = 4,
-    [SIM_FAULT_stop] = 4,
+    [SIM_FAULT_stop] = 2,
     [SIM_FAULT_pause] = 6,
-    [SIM_FAULT_long_pause] = 6,
+    [SIM_FAULT_long_pause] = 2,
     [SIM_FAULT_client_crash] = 24,
     [SIM_FAULT_clock_jump] = 30,
     [SIM_FAULT_clock_hour] = 30,
     [SIM_FAULT_clock_decade] = 30,
     [SIM_FAULT_clock_back] = 30,
-    [SIM_FAULT_wipe] = 10,
-    [SIM_FAULT_swap] = 3,
-    [SIM_FAULT_clone] = 5,
-    [SIM_FAULT_stale] = 2,
+    [SIM_FAULT_wipe] = 2,
+    [SIM_FAULT_swap] = 1,
+    [SIM_FAULT_clone] = 2,
+    [SIM_FAULT_stale] = 1,
     [SIM_FAULT_lost_write] = 8,
     [SIM_FAULT_misdirected_write] = 8,
     [SIM_FAULT_misdirected_read] = 4,
     [SIM_FAULT_flip] = 30,
-    [SIM_FAULT_latent] = 30,
+    [SIM_FAULT_latent] = 60,
     [SIM_FAULT_read_error] = 5,
-    [SIM_FAULT_write_error] = 3,
-    [SIM_FAULT_sync_error] = 2,
+    [SIM_FAULT_write_error] = 1,
+    [SIM_FAULT_sync_error] = 1,
     [SIM_FAULT_no_space] = 4,
     [SIM_FAULT_slow_disk] = 4,
     [SIM_FAULT_delay] = 16,
@@ -42,14 +42,14 @@ static const uint8_t rarity[SIM_FAULT_COUNT] = {
     [SIM_FAULT_one_way] = 4,
     [SIM_FAULT_slow_reader] = 16,
     [SIM_FAULT_repair] = 12,
-    [SIM_FAULT_collection] = 8,
+    [SIM_FAULT_collection] = 4,
 };
 
 void troubles_draw(struct workload *w)
 {
     struct kho_random dice;
     sim_dice(w->sim, "faults", 0, &dice);
-    uint64_t in_ten = dice_between(&dice, 1, 7);
+    uint64_t in_ten = dice_between(&dice, 2, 8);
     uint64_t interval = dice_between(&dice, 2, 60) * SIM_MS * w->plan.scale;
     bool none = dice_below(&dice, 16) == 0;
     for (int i = 0; i < SIM_FAULT_COUNT; i++) {
@@ -198,6 +198,7 @@ static void trouble_next(void *owner, uint64_t round)
 
 void trouble_begin(struct workload *w)
 {
+    trouble_node_init(w);
     for (int i = 0; i < SIM_FAULT_COUNT; i++) {
         w->troubles[i].times = 0;
         if (w->troubles[i].on && rarity[i] > 0)
@@ -219,6 +220,7 @@ static void node_heal(struct workload *w, struct node *node)
     disk_heal(node);
     node->skew_ms = 0;
     node->crash_after = 0;
+    node->zeros_awaited = false;
     for (int ms = 0; node->stopping && ms < 60000 && !w->sim->failed; ms++)
         cluster_run(w->cluster, SIM_MS);
     if (node->stopping)
@@ -239,7 +241,7 @@ void trouble_heal(struct workload *w)
     for (uint32_t i = 0; i < w->cluster->options.nodes && !w->sim->failed; i++)
         node_heal(w, &w->cluster->nodes[i]);
     for (uint32_t i = 0; i < w->cluster->options.nodes && !w->sim->failed; i++)
-        if (!node_wait_serving(&w->cluster->nodes[i], 120 * SIM_S))
+        if (!node_wait_serving(&w->cluster->nodes[i], 900 * SIM_S))
             sim_fail(w->sim, "%s doesn't come up again: %s", w->cluster->nodes[i].name,
                      w->cluster->nodes[i].failure);
     for (uint32_t i = 0; i < w->cluster->client_count; i++) {
@@ -247,6 +249,7 @@ void trouble_heal(struct workload *w)
         client_start_later(&w->cluster->clients[i], 0);
     }
     w->troubled = -1;
+    w->trouble_count++;
     w->swapped[0] = w->swapped[1] = w->cloned = -1;
     if (!w->sim->failed)
         cluster_run(w->cluster, 5 * SIM_S); /* a node looks at its free space now and then */

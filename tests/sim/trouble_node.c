@@ -28,7 +28,7 @@ static void power_plan(struct workload *w, struct node *node)
         damaged |= w->troubles[damaging[i]].on;
     for (uint32_t i = 0; i < node->shard_count; i++) {
         struct vdisk_faults *faults = vdisk_faults(node->shards[i].disk);
-        faults->garbage = weak && w->troubles[SIM_FAULT_garbage].on ? 300000 : 0;
+        faults->garbage = weak && w->troubles[SIM_FAULT_garbage].on ? 700000 : 0;
         faults->gentle = !weak && damaged;
     }
 }
@@ -118,23 +118,31 @@ static void folders_trouble(struct trouble *t, uint64_t lasts)
     sim_after(w->sim, lasts, folders_over, w, w->round);
 }
 
+static void trouble_over(void *owner, uint64_t number);
+
 /* --- One node ----------------------------------------------------------------------------------
  */
 
-static void trouble_over(void *owner, uint64_t arg)
+/* The node has a trouble that lasts so long. What it had before ends with it. */
+static void trouble_lasts(struct workload *w, const struct node *node, uint64_t ns)
+{
+    w->troubled = (int32_t)node->index;
+    sim_after(w->sim, ns, trouble_over, w, ++w->trouble_count);
+}
+
+static void trouble_over(void *owner, uint64_t number)
 {
     struct workload *w = owner;
-    struct node *node = &w->cluster->nodes[arg % VNET_NODES_MAX];
-    if (w->quiet || w->sim->failed || w->round != arg / VNET_NODES_MAX)
+    if (w->quiet || w->sim->failed || w->trouble_count != number)
         return;
-    node->crash_after = 0;
+    struct node *node = &w->cluster->nodes[w->troubled];
     /* A node that refuses writes since one failed needs a start. */
     if (node->up && node_stat(node, STAT_readonly) != 0)
         node_kill(node);
     vnet_block(w->cluster->net, UINT32_MAX, node->index, true, false);
     vnet_block(w->cluster->net, UINT32_MAX, node->index, false, false);
     if (node->stopping) {
-        sim_after(w->sim, 10 * SIM_MS, trouble_over, w, arg);
+        sim_after(w->sim, 10 * SIM_MS, trouble_over, w, number);
         return;
     }
     node_up(w, node);
@@ -215,30 +223,33 @@ static void crash_plan(struct trouble *t, struct node *node, bool power)
     node->crash_kind = kinds[dice_below(&t->dice, KHO_COUNT_OF(kinds))];
     node->crash_after = (uint32_t)dice_between(&t->dice, 1, node->crash_kind == 0 ? 30 : 4);
     node->crash_power = power;
-    if (node->crash_power)
-        power_plan(t->workload, node);
 }
 
 /* For cluster.c: the node's power goes now, in the middle of a turn. */
 static bool may_crash(void *owner, struct node *node)
 {
     struct workload *w = owner;
-    struct trouble *t = &w->troubles[SIM_FAULT_stale];
-    if (w->quiet || w->troubled >= 0)
+    struct trouble *t = &w->troubles[SIM_FAULT_kill_step];
+    if (w->quiet || w->swapped[0] >= 0 || w->cloned >= 0 ||
+        (w->troubled >= 0 && w->troubled != (int32_t)node->index))
         return false;
-    power_plan(w, node);
-    w->troubled = (int32_t)node->index;
-    sim_after(w->sim, dice_between(&t->dice, SIM_MS, 300 * SIM_MS), trouble_over, w,
-              w->round * VNET_NODES_MAX + node->index);
+    if (node->crash_power)
+        power_plan(w, node);
+    trouble_lasts(w, node, dice_between(&t->dice, SIM_MS, 300 * SIM_MS));
     return true;
 }
 
 void trouble_stale(struct trouble *t)
 {
-    struct workload *w = t->workload;
+    struct cluster *cluster = t->workload->cluster;
+    for (uint32_t i = 0; i < cluster->options.nodes; i++)
+        cluster->nodes[i].zeros_awaited = true;
+}
+
+void trouble_node_init(struct workload *w)
+{
     w->cluster->may_crash = may_crash;
     w->cluster->owner = w;
-    node_draw(w, &t->dice)->zeros_awaited = true;
 }
 
 void trouble_node(struct trouble *t)
@@ -247,9 +258,12 @@ void trouble_node(struct trouble *t)
     struct node *node = node_draw(w, &t->dice);
     uint64_t lasts =
         dice_between(&t->dice, SIM_MS, (one_in(&t->dice, 4) ? 4 * SIM_S : 300 * SIM_MS));
-    if ((t->fault == SIM_FAULT_power || t->fault == SIM_FAULT_kill_step) && one_in(&t->dice, 2) &&
-        w->troubles[SIM_FAULT_garbage].on)
+    if (w->troubles[SIM_FAULT_garbage].on && one_in(&t->dice, 2))
         node = &w->cluster->nodes[w->weak];
+    if (t->fault == SIM_FAULT_kill_step || (t->fault == SIM_FAULT_power && !one_in(&t->dice, 4))) {
+        crash_plan(t, node, t->fault == SIM_FAULT_power || one_in(&t->dice, 2));
+        return;
+    }
     if (w->troubled >= 0 || !node_serving(node))
         return;
     switch (t->fault) {
@@ -263,17 +277,8 @@ void trouble_node(struct trouble *t)
     case SIM_FAULT_kill:
         node_kill(node);
         break;
-    case SIM_FAULT_kill_step:
-        crash_plan(t, node, one_in(&t->dice, 3));
-        lasts *= 4;
-        break;
     case SIM_FAULT_power:
-        if (one_in(&t->dice, 4)) {
-            power_cut(w, node);
-            break;
-        }
-        crash_plan(t, node, true);
-        lasts *= 4;
+        power_cut(w, node);
         break;
     case SIM_FAULT_stop:
         node_stop(node);
@@ -300,6 +305,5 @@ void trouble_node(struct trouble *t)
             node_start(node);
         }
     }
-    w->troubled = (int32_t)node->index;
-    sim_after(w->sim, lasts, trouble_over, w, w->round * VNET_NODES_MAX + node->index);
+    trouble_lasts(w, node, lasts);
 }

@@ -95,7 +95,7 @@ void plan_draw(struct sim *sim, struct plan *ret_plan, struct cluster_options *r
         o->compact_dead_percent = 10;
     }
     /* What no start and no scrub has found stays on the disk: the next weak node is the same. */
-    p->moves = o->scrub_ms > 0;
+    p->moves = o->scrub_ms > 0 && o->compact_rate > 0;
     /* Small segments, so that compaction has some to choose from; their files are limited. */
     o->segment_bytes = (p->churn ? 1 : one_of(sim, "segment", 1, 2, 8)) << 20;
     if (p->value_max > 100000)

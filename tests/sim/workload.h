@@ -73,20 +73,21 @@ struct workload {
     struct kho_id *value_hashes; /* by value id */
     uint64_t value_count, value_room;
     uint32_t calls_left, calls_under_way;
-    uint64_t round;        /* counts from 1 */
-    bool quiet;            /* no more faults */
-    bool idle;             /* all calls have ended */
-    uint32_t admin_calls;  /* of admin.c under way: repairs and the like */
-    uint32_t collections;  /* made so far */
-    uint32_t wiped;        /* times that the weak node's folder was made anew, this round */
-    bool readmit;          /* it waits to be let in */
-    int32_t weak;          /* the node whose disks may be damaged */
-    int32_t weaker;        /* another one; -1: none, but in a run beyond */
-    int32_t clock;         /* the node whose clock may be far off */
-    int32_t troubled;      /* the node that is down or worse, -1: none */
-    int32_t swapped[2];    /* nodes with each other's folders, -1: none */
-    int32_t cloned;        /* a node on a copy of another's folder, -1: none */
-    uint64_t asleep_until; /* a round lasts until a long pause is over */
+    uint64_t round;         /* counts from 1 */
+    bool quiet;             /* no more faults */
+    bool idle;              /* all calls have ended */
+    uint32_t admin_calls;   /* of admin.c under way: repairs and the like */
+    uint32_t collections;   /* made so far */
+    uint32_t wiped;         /* times that the weak node's folder was made anew, this round */
+    bool readmit;           /* it waits to be let in */
+    int32_t weak;           /* the node whose disks may be damaged */
+    int32_t weaker;         /* another one; -1: none, but in a run beyond */
+    int32_t clock;          /* the node whose clock may be far off */
+    uint64_t trouble_count; /* of nodes, so far */
+    int32_t troubled;       /* the node that is down or worse, -1: none */
+    int32_t swapped[2];     /* nodes with each other's folders, -1: none */
+    int32_t cloned;         /* a node on a copy of another's folder, -1: none */
+    uint64_t asleep_until;  /* a round lasts until a long pause is over */
     uint64_t ops_ok, ops_failed, ops_doubtful;
     uint64_t reads_damaged;       /* that ended with a typed error of damage */
     uint64_t compacted, recycled; /* segments, since the nodes' last start */
@@ -125,6 +126,7 @@ void trouble_heal(struct workload *workload);
 
 /* One that takes a node down, or away, for a while; nothing if there is such a one already. */
 void trouble_node(struct trouble *trouble);
+void trouble_node_init(struct workload *workload);
 /* The power of a node goes when it next has a file zeroed. */
 void trouble_stale(struct trouble *trouble);
 /* One that damages, or has the disks of a weak node lie. */
