@@ -105,7 +105,7 @@ static void readmit_soon(struct workload *w)
 void admin_wipe(struct workload *w)
 {
     struct node *node = &w->cluster->nodes[w->weak];
-    if (w->wiped == 1 || w->readmit || w->troubled >= 0 || !node_serving(node))
+    if (w->wiped == 2 || w->readmit || w->troubled >= 0 || !node_serving(node))
         return;
     node_kill(node);
     node_wipe(node);

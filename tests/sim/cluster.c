@@ -76,20 +76,21 @@ static void shard_events(struct node_shard *s)
 }
 
 /* What was zeroed by the file system and isn't synced yet may come back as it was. */
-static bool zeros_at_stake(struct node *node, const struct op *op)
+static bool zeros_at_stake(struct node_shard *s, const struct op *op)
 {
     if (op->kind == OP_ALLOCATE && (op->flags & OP_ALLOCATE_ZEROS) != 0)
-        node->zeros_under_way = true;
-    if (op->kind != OP_SYNC || !node->zeros_under_way)
+        s->zeros_under_way = op->file + 1;
+    if (op->kind != OP_SYNC || s->zeros_under_way != op->file + 1)
         return false;
-    node->zeros_under_way = false;
-    return node->zeros_awaited;
+    s->zeros_under_way = 0;
+    return s->node->zeros_awaited;
 }
 
 /* A crash was planned for this op. */
-static bool crash_wanted(struct node *node, const struct op *op)
+static bool crash_wanted(struct node_shard *s, const struct op *op)
 {
-    bool zeros = zeros_at_stake(node, op);
+    struct node *node = s->node;
+    bool zeros = zeros_at_stake(s, op);
     if (node->cluster->may_crash == NULL)
         return false;
     if (zeros) {
@@ -116,7 +117,7 @@ static void shard_ops(struct node_shard *s)
             vdisk_submit(s->disk, op);
         if (node->cluster->sim->failed)
             return;
-        if (crash_wanted(node, op) && cluster->may_crash(cluster->owner, node))
+        if (crash_wanted(s, op) && cluster->may_crash(cluster->owner, node))
             node->crash_due = true;
     }
 }
@@ -129,7 +130,7 @@ static void node_down(struct node *node, bool silent)
     node->life++;
     node->turn_due = node->map_due = false;
     node->stopping = false;
-    node->crash_due = node->zeros_under_way = false;
+    node->crash_due = false;
     node->crash_after = 0;
     node->crash_kind = 0;
     node->asleep_until = 0;
@@ -139,6 +140,7 @@ static void node_down(struct node *node, bool silent)
         struct node_shard *s = &node->shards[i];
         shard_events(s);
         queue_init(&s->ended);
+        s->zeros_under_way = 0;
         shard_destroy(s->shard);
         s->shard = NULL;
     }

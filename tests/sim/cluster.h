@@ -40,8 +40,9 @@ struct node_shard {
     struct node *node;
     uint32_t number;
     struct vdisk *disk;
-    struct shard *shard; /* NULL: the node is down */
-    struct queue ended;  /* ops to report */
+    struct shard *shard;     /* NULL: the node is down */
+    struct queue ended;      /* ops to report */
+    int32_t zeros_under_way; /* a file that was zeroed and isn't synced, + 1; 0: none */
 };
 
 struct node {
@@ -63,8 +64,7 @@ struct node {
     uint8_t crash_kind;   /* of this kind; 0: of any */
     bool crash_power;     /* its power goes; else it is killed */
     bool crash_due;
-    bool zeros_awaited; /* its power goes before what it had zeroed is stable, if it may */
-    bool zeros_under_way;
+    bool zeros_awaited;    /* its power goes before what it had zeroed is stable, if it may */
     uint64_t asleep_until; /* stopped by a signal */
     int64_t skew_ms;
     bool turn_due;

@@ -2,28 +2,29 @@
 #include "workload.h"
 
 /* Of one fault in a round: some do harm, the rest takes time. */
-enum { TIMES_MAX = 24 };
+enum { TIMES_MAX = 24, LONG_MAX = 2 };
 
 static void trouble_next(void *owner, uint64_t round);
 
 /* What a fault's average distance is multiplied by: those that take long, or hide others, are
  * rarer. 0: it has no moments of its own, but is a rate or a consequence of others. */
 static const uint8_t rarity[SIM_FAULT_COUNT] = {
-    [SIM_FAULT_kill] = 6,
+    [SIM_FAULT_kill] = 8,
     [SIM_FAULT_kill_step] = 1,
     [SIM_FAULT_power] = 2,
-    [SIM_FAULT_site_power] = 4,
-    [SIM_FAULT_stop] = 2,
+    [SIM_FAULT_site_power] = 2,
+    [SIM_FAULT_stop] = 1,
     [SIM_FAULT_pause] = 6,
-    [SIM_FAULT_long_pause] = 2,
-    [SIM_FAULT_client_crash] = 24,
-    [SIM_FAULT_clock_jump] = 30,
-    [SIM_FAULT_clock_hour] = 30,
-    [SIM_FAULT_clock_decade] = 30,
-    [SIM_FAULT_clock_back] = 30,
-    [SIM_FAULT_wipe] = 2,
+    [SIM_FAULT_long_pause] = 3,
+    [SIM_FAULT_client_crash] = 16,
+    [SIM_FAULT_clock_jump] = 20,
+    [SIM_FAULT_clock_hour] = 20,
+    [SIM_FAULT_clock_decade] = 20,
+    [SIM_FAULT_clock_back] = 20,
+    [SIM_FAULT_wipe] = 1,
     [SIM_FAULT_swap] = 1,
-    [SIM_FAULT_clone] = 2,
+    [SIM_FAULT_clone] = 1,
+    [SIM_FAULT_garbage] = 3,
     [SIM_FAULT_stale] = 1,
     [SIM_FAULT_lost_write] = 8,
     [SIM_FAULT_misdirected_write] = 8,
@@ -38,11 +39,11 @@ static const uint8_t rarity[SIM_FAULT_COUNT] = {
     [SIM_FAULT_delay] = 16,
     [SIM_FAULT_drop] = 20,
     [SIM_FAULT_half_drop] = 20,
-    [SIM_FAULT_partition] = 4,
-    [SIM_FAULT_one_way] = 4,
+    [SIM_FAULT_partition] = 2,
+    [SIM_FAULT_one_way] = 2,
     [SIM_FAULT_slow_reader] = 16,
-    [SIM_FAULT_repair] = 12,
-    [SIM_FAULT_collection] = 4,
+    [SIM_FAULT_repair] = 6,
+    [SIM_FAULT_collection] = 2,
 };
 
 void troubles_draw(struct workload *w)
@@ -162,6 +163,9 @@ static void trouble_run(struct trouble *t)
     case SIM_FAULT_clock_back:
         clock_trouble(t);
         break;
+    case SIM_FAULT_garbage:
+        trouble_garbage(t);
+        break;
     case SIM_FAULT_stale:
         trouble_stale(t);
         break;
@@ -179,6 +183,11 @@ static void trouble_run(struct trouble *t)
     }
 }
 
+static bool damages(enum sim_fault fault)
+{
+    return fault >= SIM_FAULT_lost_write && fault <= SIM_FAULT_read_error;
+}
+
 static void trouble_later(struct trouble *t)
 {
     sim_after(t->workload->sim, dice_below(&t->dice, t->every_ns * 2) + 1, trouble_next, t,
@@ -192,7 +201,9 @@ static void trouble_next(void *owner, uint64_t round)
     if (w->quiet || w->sim->failed || w->round != round)
         return;
     trouble_run(t);
-    if (++t->times < TIMES_MAX)
+    /* Damage may show late or never; the others count when they come about. */
+    if ((damages(t->fault) ? ++t->times : w->sim->faults[t->fault] - t->before) <
+        (t->fault == SIM_FAULT_long_pause ? LONG_MAX : TIMES_MAX))
         trouble_later(t);
 }
 
@@ -201,6 +212,7 @@ void trouble_begin(struct workload *w)
     trouble_node_init(w);
     for (int i = 0; i < SIM_FAULT_COUNT; i++) {
         w->troubles[i].times = 0;
+        w->troubles[i].before = w->sim->faults[i];
         if (w->troubles[i].on && rarity[i] > 0)
             trouble_later(&w->troubles[i]);
     }

@@ -127,6 +127,8 @@ static void trouble_over(void *owner, uint64_t number);
 static void trouble_lasts(struct workload *w, const struct node *node, uint64_t ns)
 {
     w->troubled = (int32_t)node->index;
+    /* Then as long a time in which only planned crashes come. */
+    w->calm_until = w->sim->now_ns + 2 * kho_min(ns, SIM_S);
     sim_after(w->sim, ns, trouble_over, w, ++w->trouble_count);
 }
 
@@ -218,8 +220,8 @@ static void disk_fails(struct trouble *t, struct node *node)
 /* In the middle of a turn: what it asks for behind a certain op is asked of nobody. */
 static void crash_plan(struct trouble *t, struct node *node, bool power)
 {
-    static const uint8_t kinds[] = {0,           0,         OP_WRITE,       OP_SYNC,
-                                    OP_ALLOCATE, OP_RENAME, OP_SYNC_FOLDER, OP_UNLINK};
+    static const uint8_t kinds[] = {0,       OP_WRITE,    OP_WRITE,  OP_WRITE,       OP_WRITE,
+                                    OP_SYNC, OP_ALLOCATE, OP_RENAME, OP_SYNC_FOLDER, OP_UNLINK};
     node->crash_kind = kinds[dice_below(&t->dice, KHO_COUNT_OF(kinds))];
     node->crash_after = (uint32_t)dice_between(&t->dice, 1, node->crash_kind == 0 ? 30 : 4);
     node->crash_power = power;
@@ -246,6 +248,13 @@ void trouble_stale(struct trouble *t)
         cluster->nodes[i].zeros_awaited = true;
 }
 
+void trouble_garbage(struct trouble *t)
+{
+    struct node *node = &t->workload->cluster->nodes[t->workload->weak];
+    crash_plan(t, node, true);
+    node->crash_kind = OP_WRITE;
+}
+
 void trouble_node_init(struct workload *w)
 {
     w->cluster->may_crash = may_crash;
@@ -264,7 +273,7 @@ void trouble_node(struct trouble *t)
         crash_plan(t, node, t->fault == SIM_FAULT_power || one_in(&t->dice, 2));
         return;
     }
-    if (w->troubled >= 0 || !node_serving(node))
+    if (w->troubled >= 0 || w->sim->now_ns < w->calm_until || !node_serving(node))
         return;
     switch (t->fault) {
     case SIM_FAULT_site_power:
@@ -284,7 +293,7 @@ void trouble_node(struct trouble *t)
         node_stop(node);
         break;
     case SIM_FAULT_long_pause:
-        lasts = dice_between(&t->dice, 60, 300) * SIM_S;
+        lasts = dice_between(&t->dice, 60, 120) * SIM_S;
         sim_fault(w->sim, SIM_FAULT_long_pause);
         w->asleep_until = w->sim->now_ns + lasts;
         node_sleep(node, lasts);

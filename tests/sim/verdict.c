@@ -186,6 +186,11 @@ static void bring_map(struct workload *w, struct client_end *end)
         answer_fini(&a);
         if (status == KHO_EMAP)
             decide_anew(w, end);
+        if (status == KHO_EINCARNATION) {
+            /* It was let in by a map that lost against an older one's successors. */
+            w->readmit = true;
+            admin_readmit(w, end);
+        }
         if (status != 0)
             cluster_run(w->cluster, SIM_S);
     }

@@ -85,10 +85,11 @@ void plan_draw(struct sim *sim, struct plan *ret_plan, struct cluster_options *r
         p->value_max = 400;
         p->think_ns *= 4;
     }
-    p->churn = one_in(sim, "churn", 4);
+    p->churn = one_in(sim, "churn", 3);
     if (p->churn) {
         p->value_max = 60000;
-        p->keys = (uint32_t)kho_min(p->keys, 4);
+        p->keys = (uint32_t)kho_min(p->keys, 3);
+        o->shards = 1;
         p->batch_max = 8;
         p->read_ppm /= 4;
         o->compact_rate = 256ull << 20;

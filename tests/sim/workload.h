@@ -57,6 +57,7 @@ struct trouble {
     bool on;
     uint64_t every_ns; /* on average */
     uint64_t times;    /* this round */
+    uint64_t before;   /* the round: so many came about */
 };
 
 struct workload {
@@ -84,6 +85,7 @@ struct workload {
     int32_t weaker;         /* another one; -1: none, but in a run beyond */
     int32_t clock;          /* the node whose clock may be far off */
     uint64_t trouble_count; /* of nodes, so far */
+    uint64_t calm_until;    /* no new one until then, but for planned crashes */
     int32_t troubled;       /* the node that is down or worse, -1: none */
     int32_t swapped[2];     /* nodes with each other's folders, -1: none */
     int32_t cloned;         /* a node on a copy of another's folder, -1: none */
@@ -129,6 +131,8 @@ void trouble_node(struct trouble *trouble);
 void trouble_node_init(struct workload *workload);
 /* The power of a node goes when it next has a file zeroed. */
 void trouble_stale(struct trouble *trouble);
+/* That of the weak node goes in the middle of a write. */
+void trouble_garbage(struct trouble *trouble);
 /* One that damages, or has the disks of a weak node lie. */
 void trouble_disk(struct trouble *trouble);
 /* A node's disks as they should be, but for what is on them. */
