@@ -20,9 +20,11 @@ import subprocess
 import sys
 import tempfile
 import time
+import types
 
-if len(sys.argv) != 2 or not os.access(os.path.join(sys.argv[1], "kho-node"), os.X_OK):
-    sys.exit("usage: %s BIN, the folder with the built programs kho and kho-node" % sys.argv[0])
+if len(sys.argv) < 2 or not os.access(os.path.join(sys.argv[1], "kho-node"), os.X_OK):
+    sys.exit("usage: %s BIN [--NAME VALUE…], BIN the folder with the built programs kho and "
+             "kho-node; a test that has options says so" % sys.argv[0])
 
 BIN = os.path.abspath(sys.argv[1])
 KHO = os.path.join(BIN, "kho")
@@ -62,6 +64,25 @@ def _own_network():
 
 
 _own_network()
+
+
+def options(**defaults):
+    """The test's options, `--seconds 60`: an object with what was given, and the defaults."""
+    given = types.SimpleNamespace(**defaults)
+    for at in range(2, len(sys.argv), 2):
+        name = sys.argv[at][2:].replace("-", "_")
+        if not sys.argv[at].startswith("--") or name not in defaults or at + 1 == len(sys.argv):
+            sys.exit("%s: %s is none of --%s, each with a value" % (
+                sys.argv[0], sys.argv[at], ", --".join(defaults)))
+        default = defaults[name]
+        setattr(given, name, type(default)(sys.argv[at + 1]))
+    return given
+
+
+def skip(reason):
+    """For what the machine doesn't allow: ctest tells it as skipped."""
+    say("SKIPPED: " + reason)
+    sys.exit(77)
 
 
 def path(*names):
