@@ -33,6 +33,7 @@ NODE = os.path.join(BIN, "kho-node")
 FOLDER = tempfile.mkdtemp(prefix="kho-test-", dir=os.environ.get("KHO_TEST_DIR", "/var/tmp"))
 _nodes = []
 _clusters = []
+cleanups = []  # called at the end, once nothing runs any more
 
 
 def _clean():
@@ -40,6 +41,8 @@ def _clean():
         cluster.end()
     for node in _nodes:
         node.end()
+    for cleanup in cleanups:
+        cleanup()
     shutil.rmtree(FOLDER, ignore_errors=True)
 
 
@@ -53,7 +56,7 @@ def _own_network():
     libc = ctypes.CDLL(None, use_errno=True)
     clone_newnet = 0x40000000
     if libc.unshare(clone_newnet) != 0:
-        return
+        return False
     siocgifflags, siocsifflags, iff_up = 0x8913, 0x8914, 1
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         request = bytearray(struct.pack("16sh14x", b"lo", 0))
@@ -61,9 +64,10 @@ def _own_network():
         flags = struct.unpack_from("h", request, 16)[0]
         struct.pack_into("h", request, 16, flags | iff_up)
         fcntl.ioctl(control, siocsifflags, request)
+    return True
 
 
-_own_network()
+OWN_NETWORK = _own_network()
 
 
 def options(**defaults):
