@@ -280,6 +280,17 @@ static void manifest_answer(struct store *store, uint64_t generation, int status
         store_map_ended(store, map_status);
 }
 
+/* A segment that was made counts once it is listed: so this is no room for segments, either, and
+ * what needs one is refused rather than left to wait for as long as the disk is full (R4). */
+static void manifest_lacks_room(struct depot *depot)
+{
+    if (!depot->space_told)
+        world_event(depot->world, EVENT_WARNING,
+                    "no room for the file 'manifest': writes are refused until the disk has room");
+    depot->no_space = true;
+    depot->space_told = true;
+}
+
 /* The manifest of `manifest_writing` is durable, or won't be. */
 static void manifest_written(struct store *store, int status, struct kho_now now)
 {
@@ -290,6 +301,8 @@ static void manifest_written(struct store *store, int status, struct kho_now now
         if (status != -ENOSPC) {
             depot_fail(depot, "replacing the file 'manifest'", 0, 0, status);
             depot->folder_failed = true;
+        } else {
+            manifest_lacks_room(depot);
         }
     }
     if (store->phase == STORE_STARTING) {
@@ -304,6 +317,7 @@ static void manifest_written(struct store *store, int status, struct kho_now now
         retire_logged(&store->compact.retire, store->manifest_writing);
     if (status == 0 && store->maker.made && store->maker.generation <= store->manifest_writing) {
         store->maker.made = false;
+        depot->space_told = false;
         log_give_segment(&store->log, store->maker.slot);
     }
 }
@@ -352,7 +366,6 @@ static void segment_made(struct store *store, const struct segment *segment, str
 {
     struct depot *depot = &store->depot;
     store->space_ns = now.mono_ns;
-    depot->space_told = false;
     manifest_list(&depot->manifest, store->maker.slot, segment);
     store->maker.made = true;
     store->maker.generation = depot->manifest.generation + 1;

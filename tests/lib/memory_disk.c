@@ -212,7 +212,9 @@ void memory_disk_execute(struct memory_disk *disk, struct op *op)
             return;
         }
     }
-    op->result = carry_out(disk, op);
+    bool manifest =
+        op->kind == OP_OPEN && (op->flags & OP_OPEN_CREATE) != 0 && op->name.kind == FILE_MANIFEST;
+    op->result = manifest && disk->manifest_error != 0 ? disk->manifest_error : carry_out(disk, op);
 }
 
 void memory_disk_tear(struct memory_disk *disk, const struct op *op, uint64_t mask)

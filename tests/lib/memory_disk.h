@@ -26,6 +26,7 @@ struct memory_disk {
     uint8_t fail_kind;
     uint32_t fail_after, fail_count;
     int fail_error;
+    int manifest_error; /* opening a new manifest ends with it; 0: it works */
     /* Reads that touch these bytes of a segment end with -EIO. */
     uint64_t bad_segment, bad_from, bad_to;
 };

@@ -151,6 +151,43 @@ static void disk_full(void **state)
     assert_int_equal(rig_put(rig, &key, T0 + 3, 1, RIG_TOMBSTONE, false, NULL), KHO_ENOSPACE);
 }
 
+/* R4: a disk without room for a new manifest lists no new segment: writes are refused, rather than
+ * left to wait, and taken again when there is room. */
+static void manifest_full(void **state)
+{
+    struct rig *rig = *state;
+    struct rig_key key;
+    int status = 0;
+    uint32_t taken = 0, waited = 0;
+    rig->options.reserve_bytes = 0;
+    rig_ready(rig);
+    rig->disk.manifest_error = -ENOSPC;
+    while (taken < 2000 && waited < 10) {
+        key = rig_key(1, taken);
+        status = rig_put(rig, &key, T0 + 1, taken + 1, 20000, false, NULL);
+        rig_run(rig);
+        taken += status == 0;
+        if (status == -EAGAIN) {
+            waited++;
+            rig_pass(rig, 500);
+        } else if (status != 0) {
+            break;
+        }
+    }
+    assert_int_equal(status, KHO_ENOSPACE);
+    assert_true(taken > 100);
+    assert_non_null(strstr(rig->last_event, "'manifest'"));
+    for (uint32_t i = 0; i < taken; i++)
+        assert_int_equal(check(rig, 1, i, 1, 20000), 0);
+    rig->disk.manifest_error = 0;
+    rig_pass(rig, 2000);
+    assert_int_equal(rig_put(rig, &key, T0 + 1, taken + 1, 20000, false, NULL), 0);
+    rig_run(rig);
+    assert_int_equal(check(rig, 1, taken, 1, 20000), 0);
+    rig_stop(rig);
+    assert_int_equal(store_phase(rig->store), STORE_STOPPED);
+}
+
 /* At the memory's bound new keys are refused, updates and deletes pass, reads go on. */
 static void memory_full(void **state)
 {
@@ -191,8 +228,8 @@ int main(void)
 {
 #define STORE_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        STORE_TEST(floors),    STORE_TEST(write_fails), STORE_TEST(write_fails_among_others),
-        STORE_TEST(disk_full), STORE_TEST(memory_full),
+        STORE_TEST(floors),    STORE_TEST(write_fails),   STORE_TEST(write_fails_among_others),
+        STORE_TEST(disk_full), STORE_TEST(manifest_full), STORE_TEST(memory_full),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
