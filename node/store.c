@@ -282,9 +282,14 @@ static void manifest_answer(struct store *store, uint64_t generation, int status
 
 /* A segment that was made counts once it is listed: so this is no room for segments, either, and
  * what needs one is refused rather than left to wait for as long as the disk is full (R4). */
-static void manifest_lacks_room(struct depot *depot)
+static void manifest_lacks_room(struct store *store)
 {
-    if (!depot->space_told)
+    struct depot *depot = &store->depot;
+    if (store->phase == STORE_STARTING)
+        world_event(
+            depot->world, EVENT_ERROR,
+            "no room for the file 'manifest': the shard can't start before the disk has some");
+    else if (!depot->space_told)
         world_event(depot->world, EVENT_WARNING,
                     "no room for the file 'manifest': writes are refused until the disk has room");
     depot->no_space = true;
@@ -302,7 +307,7 @@ static void manifest_written(struct store *store, int status, struct kho_now now
             depot_fail(depot, "replacing the file 'manifest'", 0, 0, status);
             depot->folder_failed = true;
         } else {
-            manifest_lacks_room(depot);
+            manifest_lacks_room(store);
         }
     }
     if (store->phase == STORE_STARTING) {
