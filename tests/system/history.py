@@ -31,7 +31,7 @@ class Load:
         story.files.append(self.file)
         words = [*prefix, LOAD, "--cluster", story.cluster, "--collection", story.collection,
                  "--out", self.file, "--number", str(story.number), "--base", str(story.base),
-                 "--seed", str(story.seed)]
+                 "--seed", str(story.seed), "--value-max", str(story.value_max)]
         for name, value in dict(seconds=3600, **options).items():
             words += ["--" + name.replace("_", "-"), str(value)]
         self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
@@ -73,11 +73,12 @@ class Load:
 
 
 class Story:
-    def __init__(self, name, members, seed=1, json_file="", allowed=ABSENCES, load_prefix=()):
+    def __init__(self, name, members, seed=1, json_file="", allowed=ABSENCES, load_prefix=(),
+                 value_max=20000):
         self.name, self.members, self.seed, self.json_file = name, members, seed, json_file
         self.cluster, self.collection = members.cluster, "records"
         self.allowed = set(allowed)
-        self.load_prefix = list(load_prefix)
+        self.load_prefix, self.value_max = list(load_prefix), value_max
         self.number, self.base = 0, time.monotonic_ns()
         self.begun = time.monotonic()
         self.files, self.loads = [], []
@@ -118,8 +119,8 @@ class Story:
         self.number += 1
         file = path("history-%d" % self.number)
         ended = run(*self.load_prefix, BACK, "--cluster", self.cluster, "--collection",
-                    self.collection, "--out", file, "--number", str(self.number), *self.files,
-                    expect=None, within=within)
+                    self.collection, "--out", file, "--number", str(self.number), "--value-max",
+                    str(self.value_max), *self.files, expect=None, within=within)
         check(ended.code == 0, "every key can be read and listed: %s" % ended)
         self.files.append(file)
         counts = ended.json()
