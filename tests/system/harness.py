@@ -41,7 +41,7 @@ def _clean():
         cluster.end()
     for node in _nodes:
         node.end()
-    for cleanup in cleanups:
+    for cleanup in reversed(cleanups):
         cleanup()
     shutil.rmtree(FOLDER, ignore_errors=True)
 

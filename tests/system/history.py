@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 
-from harness import BIN, check, fail, path, run, say
+from harness import BIN, check, cleanups, fail, path, run, say
 
 LOAD = os.path.join(BIN, "history_load")
 BACK = os.path.join(BIN, "history_back")
@@ -37,6 +37,12 @@ class Load:
         self.process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                         env=dict(os.environ, **(environment or {})))
         story.loads.append(self)
+        cleanups.append(self.end)
+
+    def end(self):
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.communicate()
 
     def lines(self):
         """Lines in the file so far: how far it has come."""

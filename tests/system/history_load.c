@@ -17,6 +17,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <sys/prctl.h>
 
 enum {
     CLIENTS_MAX = 8,
@@ -277,5 +278,6 @@ int main(int argc, char **argv)
     struct sigaction action = {.sa_handler = stop};
     sigaction(SIGTERM, &action, NULL);
     sigaction(SIGINT, &action, NULL);
+    prctl(PR_SET_PDEATHSIG, SIGTERM); /* a test that is killed leaves no load behind */
     return run(&load);
 }
