@@ -204,13 +204,14 @@ int main(int argc, char **argv)
         free(lines);
     }
     caller.file = history_file_create(out);
-    int error = caller.file < 0 ? caller.file : kho_blocking_open(&options, &caller.client);
+    int code = 1,
+        error = caller.file < 0 ? caller.file : kho_blocking_open(&options, &caller.client);
     if (error != 0) {
         fprintf(stderr, "%s: %s\n", argv[0], kho_strerror(error));
-        return 1;
+    } else {
+        code = run(&caller, &keys);
+        kho_blocking_close(caller.client);
     }
-    int code = run(&caller, &keys);
-    kho_blocking_close(caller.client);
     free(keys.keys);
     free(keys.table);
     return code;
