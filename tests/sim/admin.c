@@ -59,7 +59,7 @@ static bool errand_begun(struct errand *errand, int rc)
 void admin_repair(struct workload *w)
 {
     struct client_end *end = client_draw(w);
-    if (end == NULL || w->admin_calls > 0)
+    if (end == NULL || w->admin_calls >= w->plan.admins)
         return;
     sim_trace(w->sim, "admin: client %u repairs", end->index);
     sim_fault(w->sim, SIM_FAULT_repair);
@@ -71,7 +71,7 @@ void admin_collection(struct workload *w)
 {
     struct client_end *end = client_draw(w);
     char name[16];
-    if (end == NULL || w->admin_calls > 0 || w->collections == 5)
+    if (end == NULL || w->admin_calls >= w->plan.admins || w->collections == 12)
         return;
     snprintf(name, sizeof name, "more-%u", w->collections++);
     sim_trace(w->sim, "admin: client %u makes collection %s", end->index, name);
@@ -129,6 +129,14 @@ void admin_readmit(struct workload *w, struct client_end *end)
         status = a.status;
         w->readmit = status != 0 && status != -EALREADY;
         answer_fini(&a);
+        if (status == KHO_EINCARNATION && tries == 4) {
+            /* It was let in by a map that others never got, while one of them was away, and is that
+             * map's alone now: what helps is a folder made anew. */
+            struct node *node = &w->cluster->nodes[w->weak];
+            node_kill(node);
+            node_wipe(node);
+            node_start(node);
+        }
         cluster_run(w->cluster, SIM_S);
     }
     if (w->readmit)

@@ -150,6 +150,17 @@ static size_t slot_add(struct workload *w, const void *key, size_t len, uint32_t
     return w->slot_count++;
 }
 
+/* No version is of a time to come: one node's clock may be anything, but the lowest of a majority
+ * decides, and those of the others are off by seconds. */
+static void version_check(struct workload *w, struct version version)
+{
+    uint64_t now_ms = w->cluster->wall_ms + w->sim->now_ns / SIM_MS;
+    uint64_t ms = version.counter >> KHO_COUNTER_TIME_BITS;
+    if (ms > now_ms + 11000)
+        sim_fail(w->sim, "a write got a version %llu ms ahead of the time",
+                 (unsigned long long)(ms - now_ms));
+}
+
 static void write_end(struct job *job, struct job_item *item, const struct kho_result *r)
 {
     struct workload *w = job->w;
@@ -163,6 +174,8 @@ static void write_end(struct job *job, struct job_item *item, const struct kho_r
         item->slot = slot_add(w, r->key, r->key_len, item->history_key, true);
     if (end == HISTORY_OK && item->slot == SIZE_MAX)
         sim_fail(w->sim, "an append was acknowledged without a key");
+    if (end == HISTORY_OK)
+        version_check(w, version_of(r));
     w->ops_ok += end == HISTORY_OK;
     w->ops_failed += end == HISTORY_NOT;
     w->ops_doubtful += end == HISTORY_IN_DOUBT;
@@ -387,4 +400,26 @@ void workload_begin(struct workload *w)
     for (uint32_t i = 0; i < w->plan.clients; i++)
         for (uint32_t d = 0; d < w->plan.depth; d++)
             sim_after(w->sim, dice_below(&w->dice[i], 10 * SIM_MS), client_think, w, i);
+}
+
+void workload_put_all(struct workload *w, struct client_end *end)
+{
+    for (size_t i = 0; i < w->plan.keys && !w->sim->failed; i++) {
+        const struct slot *slot = &w->slots[i];
+        struct kho_item item = {.key = slot->bytes, .key_len = slot->len};
+        struct answer a = {0};
+        uint64_t value = value_new(w);
+        size_t op = history_begin(&w->history, slot->history_key, end->index, HISTORY_WRITE, value);
+        uint8_t *bytes = value_make(w, value, &item.value_len);
+        item.value = bytes;
+        int rc = answer_records(&a, end, CLIENT_PUT, "records", &item, 1, 10000);
+        if (rc != 0 || !answer_wait(&a, end, 60 * SIM_S) || a.count != 1 ||
+            a.results[0].status != 0)
+            sim_fail(w->sim, "healed and repaired: a put of key %u fails (%d, %d)",
+                     slot->history_key, rc, a.count == 1 ? a.results[0].status : 0);
+        else
+            history_end(&w->history, op, HISTORY_OK, 0, version_of(&a.results[0]));
+        free(bytes);
+        answer_fini(&a);
+    }
 }

@@ -222,6 +222,19 @@ static void node_tick_plan(struct node *node)
     sim_at(sim, node->tick_at, node_tick, node, node->life);
 }
 
+/* A disk that nothing was done to has no damage; a shard that finds some there has made it. */
+static void shard_hale(const struct node_shard *s)
+{
+    static const enum wire_stat stats[] = {STAT_damaged_blocks, STAT_values_unknown};
+    for (size_t i = 0; i < KHO_COUNT_OF(stats); i++) {
+        uint64_t count = shard_stat(s->shard, stats[i]);
+        if (count > 0 && !vdisk_hurt(s->disk))
+            sim_fail(s->node->cluster->sim, "%s.%u has %llu %s on a disk that nothing was done to",
+                     s->node->name, s->number, (unsigned long long)count,
+                     i == 0 ? "damaged blocks" : "values unknown");
+    }
+}
+
 static void shard_turn(struct node_shard *s, struct kho_now now)
 {
     enum shard_phase before = shard_phase(s->shard);
@@ -232,6 +245,8 @@ static void shard_turn(struct node_shard *s, struct kho_now now)
     shard_ops(s);
     shard_events(s);
     enum shard_phase phase = shard_phase(s->shard);
+    if (phase == SHARD_SERVING && s->turns++ % 32 == 0)
+        shard_hale(s);
     if (phase != before)
         sim_trace(s->node->cluster->sim, "%s.%u: phase %d", s->node->name, s->number, (int)phase);
 }

@@ -40,8 +40,9 @@ struct node_shard {
     struct node *node;
     uint32_t number;
     struct vdisk *disk;
-    struct shard *shard;     /* NULL: the node is down */
-    struct queue ended;      /* ops to report */
+    struct shard *shard; /* NULL: the node is down */
+    struct queue ended;  /* ops to report */
+    uint64_t turns;
     int32_t zeros_under_way; /* a file that was zeroed and isn't synced, + 1; 0: none */
 };
 

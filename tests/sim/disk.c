@@ -330,6 +330,7 @@ void vdisk_wipe(struct vdisk *disk)
         disk->inodes = inode->next;
         inode_free(inode);
     }
+    disk->hurt = false;
     vdisk_losses_forget(disk);
     disk->seen.count = disk->stable.count = disk->change_count = 0;
     if (disk->handle_count > 0)
@@ -381,6 +382,7 @@ bool vdisk_poke(struct vdisk *disk, struct file_name name, uint64_t offset, cons
     struct entry *entry = dir_find(&disk->seen, &name);
     if (entry == NULL || offset + len > entry->inode->size)
         return false;
+    disk->hurt = true;
     inode_poke(entry->inode, offset, bytes, len);
     return true;
 }
@@ -398,8 +400,14 @@ bool vdisk_spoil(struct vdisk *disk, struct file_name name, uint64_t offset, siz
     struct entry *entry = dir_find(&disk->seen, &name);
     if (entry == NULL || offset + len > entry->inode->size)
         return false;
+    disk->hurt = true;
     inode_spoil(entry->inode, offset, len);
     return true;
+}
+
+bool vdisk_hurt(const struct vdisk *disk)
+{
+    return disk->hurt;
 }
 
 void vdisk_owner(struct vdisk *disk, void *owner)
@@ -410,6 +418,7 @@ void vdisk_owner(struct vdisk *disk, void *owner)
 struct vdisk *vdisk_clone(const struct vdisk *disk, const char *name)
 {
     struct vdisk *clone = vdisk_create(disk->sim, name, disk->alignment, disk->done, disk->owner);
+    clone->hurt = disk->hurt;
     clone->faults.read_ns = disk->faults.read_ns;
     clone->faults.write_ns = disk->faults.write_ns;
     for (size_t i = 0; i < disk->seen.count; i++) {

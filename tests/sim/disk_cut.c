@@ -14,6 +14,7 @@ static enum tear write_cut(struct vdisk *disk, struct io *io, struct inode *inod
     uint64_t prefix = dice_below(&disk->dice, io->copy.len / unit + 1) * unit;
     if (dice_chance(&disk->dice, disk->faults.garbage)) {
         tear = TEAR_GARBAGE;
+        disk->hurt = true;
         sim_fault(sim, SIM_FAULT_garbage);
     } else if (tear >= TEAR_PREFIX) {
         sim_fault(sim, unit == MEDIUM_SECTOR ? SIM_FAULT_torn_512 : SIM_FAULT_torn_4096);

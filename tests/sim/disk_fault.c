@@ -115,6 +115,7 @@ int32_t vdisk_write(struct vdisk *disk, const struct io *io, struct inode *inode
     if (lost || elsewhere) {
         sim_trace(disk->sim, "%s: the commit at %llu is %s", disk->name,
                   (unsigned long long)op->offset, lost ? "lost" : "put elsewhere");
+        disk->hurt = true;
         sim_fault(disk->sim, lost ? SIM_FAULT_lost_write : SIM_FAULT_misdirected_write);
         loss_keep(disk, io, inode);
         if (elsewhere)
@@ -144,6 +145,7 @@ int32_t vdisk_read(struct vdisk *disk, struct io *io, struct inode *inode)
         sim_fail(disk->sim, "%s: the buffer of a read at %llu changed while it was under way",
                  disk->name, (unsigned long long)op->offset);
     if (dice_chance(&disk->dice, disk->faults.read_error)) {
+        disk->hurt = true;
         sim_fault(disk->sim, SIM_FAULT_read_error);
         return -EIO;
     }
@@ -159,6 +161,7 @@ int32_t vdisk_read(struct vdisk *disk, struct io *io, struct inode *inode)
         (void)inode_read(other, at, op->data, (size_t)right);
         sim_trace(disk->sim, "%s: a read at %llu gets what is at %llu", disk->name,
                   (unsigned long long)op->offset, (unsigned long long)at);
+        disk->hurt = true;
         sim_fault(disk->sim, SIM_FAULT_misdirected_read);
         return right;
     }

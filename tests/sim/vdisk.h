@@ -42,6 +42,7 @@ struct vdisk {
     void *owner;
     struct kho_random pace, dice; /* how long ops take; what goes wrong */
     struct vdisk_faults faults;
+    bool hurt;
     struct inode *inodes;
     struct dir seen, stable;
     struct change *changes;

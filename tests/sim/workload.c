@@ -85,6 +85,7 @@ void plan_draw(struct sim *sim, struct plan *ret_plan, struct cluster_options *r
         p->value_max = 400;
         p->think_ns *= 4;
     }
+    p->admins = one_in(sim, "two admins", 3) ? 2 : 1;
     p->churn = one_in(sim, "churn", 3);
     if (p->churn) {
         p->value_max = 60000;
@@ -140,6 +141,8 @@ static void round_run(struct workload *w)
         trouble_heal(w);
     if (!w->sim->failed)
         verdict(w);
+    if (!w->sim->failed)
+        workload_put_all(w, &w->cluster->clients[w->cluster->client_count - 1]);
 }
 
 static void disks_draw(struct workload *w)

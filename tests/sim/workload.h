@@ -36,6 +36,7 @@ struct plan {
     uint64_t value_max;
     uint32_t read_ppm, delete_ppm, append_ppm, stat_ppm; /* the rest are puts */
     uint32_t retry_ppm;                                  /* of writes in doubt, by their token */
+    uint32_t admins;                                     /* at once */
     bool churn;  /* large values over and over: segments die and are used again */
     bool beyond; /* two weak nodes */
     bool moves;  /* another weak node each round */
@@ -111,6 +112,8 @@ uint8_t *value_make(const struct workload *workload, uint64_t id, size_t *ret_le
  * write ever wrote it. */
 uint64_t value_check(struct workload *workload, const struct slot *slot, const uint8_t *bytes,
                      size_t len);
+/* Puts each record once, with nothing wrong any more: all of them must succeed. */
+void workload_put_all(struct workload *workload, struct client_end *end);
 /* Adds what one record of a get told to the history op. */
 void read_end(struct workload *workload, const struct slot *slot, size_t op,
               const struct kho_result *result, bool stat);
