@@ -386,6 +386,7 @@ static void client_think(void *owner, uint64_t client)
         item_draw(w, job, &job->items[i], event);
     w->calls_left--;
     w->calls_under_way++;
+    w->calls_made++;
     job_start(job);
 }
 

@@ -100,6 +100,8 @@ void sim_trace(struct sim *sim, const char *format, ...)
     va_end(arguments);
     size_t len = n < 0 ? 0 : kho_min((uint64_t)n, sizeof line - 1);
     sim->trace = XXH3_64bits_withSeed(line, len, sim->trace ^ sim->now_ns);
+    if (sim->listen != NULL)
+        sim->listen(sim->listener, sim->now_ns, line);
     if (sim->story)
         printf("%12.6f %s\n", (double)sim->now_ns / 1e9, line);
 }

@@ -94,6 +94,9 @@ struct sim {
     uint64_t steps;
     uint64_t trace; /* hash of all trace lines so far */
     bool story;     /* print them */
+    /* Is told each line of it; NULL: nobody is. Neither changes the hash. */
+    void (*listen)(void *listener, uint64_t now_ns, const char *line);
+    void *listener;
     bool failed;
     char failure[512];
     uint64_t faults[SIM_FAULT_COUNT];

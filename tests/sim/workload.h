@@ -75,6 +75,7 @@ struct workload {
     struct kho_id *value_hashes; /* by value id */
     uint64_t value_count, value_room;
     uint32_t calls_left, calls_under_way;
+    uint64_t calls_made;
     uint64_t round;         /* counts from 1 */
     bool quiet;             /* no more faults */
     bool idle;              /* all calls have ended */
