@@ -102,8 +102,6 @@ struct apart_shared {
     struct events events;
 };
 
-enum { LEAKED = 23 }; /* what the leak sanitizer exits with */
-
 /* The leak sanitizer's; without it, NULL. */
 extern void __lsan_do_leak_check(void) __attribute__((weak));
 
@@ -239,6 +237,8 @@ static void died(const struct apart *apart, int status, double bound_s, bool lat
                  struct run_result *r)
 {
     char line[400];
+    if (r->broke)
+        return; /* it said so before it died */
     said_line(apart, line, sizeof line);
     r->seed = apart->seed;
     r->broke = true;
@@ -246,8 +246,6 @@ static void died(const struct apart *apart, int status, double bound_s, bool lat
         snprintf(r->failure, sizeof r->failure, "hasn't ended after %.0f s of real time", bound_s);
     else if (WIFSIGNALED(status))
         snprintf(r->failure, sizeof r->failure, "crashed: %s%s", strsignal(WTERMSIG(status)), line);
-    else if (WEXITSTATUS(status) == LEAKED && r->seed != 0)
-        snprintf(r->failure, sizeof r->failure, "leaked%s", line);
     else
         snprintf(r->failure, sizeof r->failure, "exited with %d%s", WEXITSTATUS(status), line);
 }
