@@ -128,6 +128,10 @@ struct segment {
     bool open;     /* the file can be read */
     bool touched;  /* recovery found other bytes than zeros behind its head… */
     uint64_t used; /* …up to here */
+    struct survey_first {
+        uint64_t sequence; /* 0: none was seen */
+        struct kho_id predecessor;
+    } first; /* the commit that it begins with, as its head says */
     struct survey_footer {
         uint64_t last; /* the highest sequence that it covers */
         uint32_t offset, length;

@@ -143,6 +143,8 @@ static int survey_step(struct scan *scan)
     if (head_at(scan, bytes, &head, &checksum)) {
         scan->durable = kho_max(scan->durable, head.durable);
         scan->highest = kho_max(scan->highest, head.sequence);
+        if (scan->position == segment_start(s->alignment))
+            s->first = (struct survey_first){head.sequence, head.predecessor};
         length = head.length;
     } else if (footer_at(scan, bytes, &footer)) {
         seen_confirm(scan, s);
@@ -519,6 +521,17 @@ static int footer_scan(struct scan *scan, const struct footer_head *head)
     return 0;
 }
 
+/* The next segment begins with the very commit that follows: whatever lies here behind the last one
+ * is no commit, but the last footer, which may have been on its way when the power failed. */
+static bool goes_on(const struct scan *scan)
+{
+    if (scan->slot + 1 >= slot_count(scan))
+        return false;
+    const struct segment *next = slot_segment(scan, scan->slot + 1);
+    return next->open && !next->sealed && next->first.sequence == scan->expected &&
+           kho_id_equal(&next->first.predecessor, &scan->predecessor);
+}
+
 /* The end of a segment whose commits were followed. */
 static int segment_end(struct scan *scan)
 {
@@ -534,14 +547,19 @@ static int segment_end(struct scan *scan)
             error = rot(scan, end, scan->limit - end, "the end of a segment");
         scan->expected = s->last + 1;
         scan->predecessor = s->last_checksum;
-    } else if (more && scan->expected > scan->durable) {
+    } else if (more && scan->expected > scan->durable && !goes_on(scan)) {
         return cut(scan, end, !scan->gap_dirty);
     } else {
         s->end = end;
         s->last = scan->expected - 1;
         s->last_checksum = scan->predecessor;
+        if (more && goes_on(scan)) {
+            footer_tell(scan, end);
+            s->sealed = true;
+            scan->depot->manifest_dirty = true;
+        }
         footer_keep(scan, s);
-        if (more) {
+        if (more && !s->sealed) {
             error = rot(scan, end, scan->limit - end, "the end of the log");
             s->sealed = true;
         }
