@@ -1,6 +1,8 @@
 /* hunt.c: moments, choices, verdicts (hunt.h). */
 #include "hunt.h"
 
+#include "node/depot.h"
+
 #include <stdio.h>
 
 enum {
@@ -8,6 +10,8 @@ enum {
     SOME = 256,            /* of prefixes, omissions, survivors: at most */
     NAMES_FULL = 6,        /* so many names: all their subsets, with all the bytes and with none */
     RANDOM = 512,          /* subsets */
+    SETTINGS = 20,         /* rounds after which each setting had its turn */
+    BARREN_MAX = 100,      /* rounds in a row without a new state end it */
     ROUNDS_MAX = 10000,    /* of a story */
     SHOWN_MAX = 20,        /* violations that are printed */
     TWICE_EVERY = 16,      /* of the states, one's recovery is cut, too */
@@ -357,7 +361,7 @@ static void moment_try(struct hunt *hunt, const struct disk *disk)
 {
     struct items items = {0};
     uint32_t fine = 0;
-    if (hunt->replay || hunt->at.moment % KILL_EVERY == hunt->at.round % KILL_EVERY)
+    if (hunt->replay || hunt->moments % KILL_EVERY == 0)
         kill_and_cut(hunt, disk);
     for (uint32_t grain = 0; grain < 2; grain++) {
         items_make(&items, disk, grain);
@@ -391,7 +395,8 @@ static bool hunt_moment(struct life *life, void *argument)
     if (!hunt->open)
         return true;
     hunt->at.moment++;
-    if (hunt->dry || (hunt->replay && hunt->at.moment != hunt->only.moment))
+    if (hunt->dry || (hunt->replay && hunt->at.moment != hunt->only.moment) ||
+        (!hunt->replay && (hunt->at.moment + hunt->at.round) % hunt->every != 0))
         return true;
     hunt->moments++;
     moment_try(hunt, &life->disk);
@@ -404,6 +409,9 @@ static void round_tell(struct hunt *hunt, hunt_tell *tell)
     struct image nothing = {0};
     struct kho_random dice;
     uint64_t seed = hunt->seed * 65537 + hunt->at.round;
+    /* In some rounds what comes later overtakes one kind of op. */
+    static const uint8_t slow[] = {0, PURPOSE_FOOTER, PURPOSE_REPLACE, PURPOSE_MAKE,
+                                   PURPOSE_COMMIT};
     hunt->at.moment = 0;
     hunt->open = false;
     shelf_fini(&hunt->shelf);
@@ -413,6 +421,7 @@ static void round_tell(struct hunt *hunt, hunt_tell *tell)
     kho_random_init(&dice, seed);
     life_start(&life, &hunt->options, &nothing, false, seed);
     life.disk.lies = hunt->lies;
+    life.slow = slow[hunt->at.round / 4 % KHO_COUNT_OF(slow)];
     life.shelf = &hunt->shelf;
     life.moment = hunt_moment;
     life.argument = hunt;
@@ -434,19 +443,22 @@ void hunt_run(struct hunt *hunt, hunt_tell *tell)
         round_tell(hunt, tell);
         return;
     }
+    uint32_t barren = 0;
     for (uint64_t round = 0; round < ROUNDS_MAX && hunt->distinct < hunt->wanted; round++) {
         uint64_t before = hunt->distinct;
         hunt->at = (struct hunt_id){.round = round};
         hunt->dry = true;
         round_tell(hunt, tell);
-        /* Each of the four settings gets a share, each moment of it another. */
-        uint64_t rounds = round < 4 ? 4 - round : 1;
+        /* Each setting gets a share, each moment of it another. */
+        uint64_t rounds = round < SETTINGS ? SETTINGS - round : 1;
         uint64_t moments = kho_max(hunt->at.moment, 1);
-        uint64_t left = hunt->wanted - hunt->distinct;
-        hunt->budget = kho_max(left * 2 / rounds / moments, 4);
+        uint64_t tries = kho_max((hunt->wanted - hunt->distinct) * 2 / rounds, 1);
+        hunt->budget = kho_max(tries / moments, 4);
+        hunt->every = kho_max(4 * moments / tries, 1);
         hunt->dry = false;
         round_tell(hunt, tell);
-        if (hunt->distinct == before && round >= 4)
+        barren = hunt->distinct == before ? barren + 1 : 0;
+        if (barren == BARREN_MAX)
             break;
     }
 }

@@ -36,7 +36,8 @@ struct hunt {
     struct shelf shelf;
     struct shard_options options;
     struct hunt_id at;
-    uint64_t budget; /* choices tried at each moment */
+    uint64_t budget; /* choices tried at a moment… */
+    uint64_t every;  /* …of which each so manieth is cut */
 
     uint64_t *known; /* hashes of states, open addressing; 0: free */
     uint64_t *levels;

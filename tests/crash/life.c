@@ -119,6 +119,8 @@ bool life_step(struct life *life)
     if (life->over || life->flying_count == 0)
         return false;
     uint64_t at = kho_random_next(&life->dice) % life->flying_count;
+    for (uint32_t i = 0; i < life->flying_count && life->flying[at]->purpose == life->slow; i++)
+        at = (at + 1) % life->flying_count;
     struct op *op = life->flying[at];
     life->flying[at] = life->flying[--life->flying_count];
     disk_complete(&life->disk, op);

@@ -18,6 +18,7 @@ struct life {
     struct kho_random dice;
     struct op *flying[LIFE_FLYING];
     uint32_t flying_count;
+    uint8_t slow; /* ops of that purpose end after all others; 0: none do */
     bool map_busy;
     /* The power may fail here. False: it did, nothing is done any more. */
     bool (*moment)(struct life *life, void *argument);
