@@ -168,7 +168,8 @@ static _Noreturn void child_run(struct apart *apart, run_call run, const struct 
 {
     sigset_t set;
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    signal(SIGINT, SIG_IGN); /* the parent decides */
+    signal(SIGINT, SIG_IGN); /* the parent decides, though a whole group is told */
+    signal(SIGTERM, SIG_IGN);
     signal(SIGABRT, on_abort);
     signals(&set);
     sigprocmask(SIG_UNBLOCK, &set, NULL);
