@@ -410,6 +410,14 @@ bool vdisk_hurt(const struct vdisk *disk)
     return disk->hurt;
 }
 
+bool vdisk_spoilt(const struct vdisk *disk, struct file_name name, uint64_t offset, size_t len)
+{
+    for (size_t i = 0; i < disk->seen.count; i++)
+        if (name_equal(&disk->seen.entries[i].name, &name))
+            return inode_spoilt(disk->seen.entries[i].inode, offset, len);
+    return false;
+}
+
 void vdisk_owner(struct vdisk *disk, void *owner)
 {
     disk->owner = owner;

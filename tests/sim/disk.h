@@ -60,6 +60,8 @@ uint64_t vdisk_space_used(const struct vdisk *disk);
 uint64_t vdisk_used(const struct vdisk *disk, struct file_name name);
 /* The sectors of these bytes can't be read until they are written anew. */
 bool vdisk_spoil(struct vdisk *disk, struct file_name name, uint64_t offset, size_t len);
+/* True if one of them can't. */
+bool vdisk_spoilt(const struct vdisk *disk, struct file_name name, uint64_t offset, size_t len);
 
 /* Something was done to what is on it, or it lied: damage may be found. */
 bool vdisk_hurt(const struct vdisk *disk);

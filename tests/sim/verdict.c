@@ -3,6 +3,7 @@
  * that of a register for each key. */
 #include "workload.h"
 
+#include "medium_check.h"
 #include "raw.h"
 #include <kho/map.h>
 
@@ -93,27 +94,55 @@ static int read_one(struct raw *raw, const struct slot *slot, uint32_t partition
     return raw_receive(raw, &head, &answer);
 }
 
+/* Keys that are on some disk and that no client was told of: appended, with an end in doubt. */
+static size_t orphans(struct workload *w, struct slot **ret_slots)
+{
+    struct medium_view view;
+    size_t count = 0;
+    *ret_slots = NULL;
+    medium_view_take(w, &view);
+    for (uint32_t n = 0; n < w->cluster->options.nodes && !w->sim->failed; n++)
+        for (uint32_t k = 0; k < w->cluster->options.shards; k++)
+            medium_check_orphans(w, &view.scans[n][k], ret_slots, &count);
+    medium_view_fini(&view);
+    return count;
+}
+
+static int read_slots(struct workload *w, struct raw *raw, uint32_t shard, const struct slot *slots,
+                      size_t count)
+{
+    const struct cluster_options *o = &w->cluster->options;
+    int rc = 0;
+    for (size_t i = 0; i < count && rc == 0; i++) {
+        struct key_hash hash =
+            key_hash(slots[i].event ? 2 : 1, slots[i].bytes, slots[i].len, w->cluster->map_seed);
+        uint32_t partition = (uint32_t)(hash.low & (o->partitions - 1));
+        if (partition % o->shards == shard)
+            rc = read_one(raw, &slots[i], partition, hash);
+    }
+    return rc;
+}
+
 /* Each record is read on each replica, so that rot shows which no reader has met: a repair mends
  * what is known. */
 static void read_each(struct workload *w)
 {
     const struct cluster_options *o = &w->cluster->options;
+    struct slot *more;
+    size_t more_count = orphans(w, &more);
     for (uint32_t n = 0; n < o->nodes * o->shards && !w->sim->failed; n++) {
         struct node *node = &w->cluster->nodes[n / o->shards];
         struct raw raw;
         int rc = raw_open_shard(&raw, node, n % o->shards, &w->cluster->id, 0);
-        for (size_t i = 0; i < w->slot_count && rc == 0; i++) {
-            const struct slot *slot = &w->slots[i];
-            struct key_hash hash =
-                key_hash(slot->event ? 2 : 1, slot->bytes, slot->len, w->cluster->map_seed);
-            uint32_t partition = (uint32_t)(hash.low & (o->partitions - 1));
-            if (partition % o->shards == n % o->shards)
-                rc = read_one(&raw, slot, partition, hash);
-        }
+        if (rc == 0)
+            rc = read_slots(w, &raw, n % o->shards, w->slots, w->slot_count);
+        if (rc == 0)
+            rc = read_slots(w, &raw, n % o->shards, more, more_count);
         if (rc != 0)
             sim_fail(w->sim, "%s doesn't answer reads: %d", node->name, rc);
         raw_close(&raw);
     }
+    free(more);
 }
 
 /* A fresh client reads every key. Every read has to succeed, but, before a repair, those of what a
@@ -351,6 +380,18 @@ static void list_all(struct workload *w, struct client_end *end)
     free(times);
 }
 
+/* The disks themselves, once calls have ended. */
+static void check_disks(struct workload *w, bool repaired)
+{
+    struct medium_view view;
+    medium_view_take(w, &view);
+    if (!w->sim->failed)
+        medium_check_records(w, &view, repaired);
+    if (!w->sim->failed && repaired)
+        medium_check_digests(w, &view);
+    medium_view_fini(&view);
+}
+
 void verdict(struct workload *w)
 {
     sim_run(w->sim, w->sim->now_ns + 120 * SIM_S, &w->idle);
@@ -374,6 +415,8 @@ void verdict(struct workload *w)
     /* Judged here, too, so that a repair can't hide what went before. */
     if (!w->sim->failed)
         check_history(&w->history);
+    if (!w->sim->failed)
+        check_disks(w, false);
     /* What an episode hides is read once the repair has closed it, and mended by another. */
     for (int round = 0; round < 2 && !w->sim->failed; round++) {
         repair(w, end);
@@ -387,6 +430,10 @@ void verdict(struct workload *w)
         read_all(w, end, true);
     if (!w->sim->failed)
         probe_all(w, true);
+    if (!w->sim->failed)
+        check_disks(w, true);
+    if (!w->sim->failed)
+        medium_check_votes(w);
     if (!w->sim->failed)
         list_all(w, end);
     if (!w->sim->failed)

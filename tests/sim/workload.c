@@ -116,6 +116,7 @@ static void round_begin(struct workload *w)
     w->wiped = 0;
     sim_dice(w->sim, "weak", w->plan.moves ? w->round : 0, &dice);
     w->weak = (int32_t)dice_below(&dice, nodes);
+    w->weak_ever |= 1u << w->weak;
     w->weaker = -1;
     if (w->plan.beyond)
         w->weaker = (int32_t)((w->weak + 1 + dice_below(&dice, nodes - 1)) % nodes);

@@ -61,6 +61,27 @@ struct trouble {
     uint64_t before;   /* the round: so many came about */
 };
 
+/* How much was checked beside the histories: X(name, what it counts). */
+#define WORKLOAD_CHECKED(X)                                                                        \
+    X(blocks, "blocks found on disks")                                                             \
+    X(records, "records found on disks")                                                           \
+    X(keys, "keys sought on disks")                                                                \
+    X(digests, "digests made from disks")                                                          \
+    X(digests_older, "digests but for given-up ones")                                              \
+    X(votes, "votes of shards")
+
+struct checked {
+#define WORKLOAD_CHECKED_FIELD(name, text) uint64_t name;
+    WORKLOAD_CHECKED(WORKLOAD_CHECKED_FIELD)
+#undef WORKLOAD_CHECKED_FIELD
+};
+
+/* What a shard said when all was healed last. */
+struct remembered {
+    struct kho_id incarnation;
+    uint64_t durable;
+};
+
 struct workload {
     struct sim *sim;
     struct cluster *cluster;
@@ -95,6 +116,10 @@ struct workload {
     uint64_t ops_ok, ops_failed, ops_doubtful;
     uint64_t reads_damaged;       /* that ended with a typed error of damage */
     uint64_t compacted, recycled; /* segments, since the nodes' last start */
+    struct checked checked;
+    struct remembered remembered[VNET_NODES_MAX][NODE_SHARDS_MAX];
+    uint64_t epoch;     /* the newest that a node had when all was healed */
+    uint32_t weak_ever; /* a bit a node */
 };
 
 /* The plan and the cluster that a seed stands for. */

@@ -74,6 +74,9 @@ void counts_add(struct counts *c, const struct run_result *r)
     c->gave_up += r->gave_up;
     c->compacted += r->compacted;
     c->recycled += r->recycled;
+#define CHECKED_ADD(name, text) c->checked.name += r->checked.name;
+    WORKLOAD_CHECKED(CHECKED_ADD)
+#undef CHECKED_ADD
     c->steps += r->steps;
     c->rounds += r->rounds;
     c->simulated_s += (double)r->now_ns / 1e9;
@@ -143,6 +146,10 @@ static void counts_from(struct counts *c, const json_t *root)
 #define COUNTS_LOAD(name) c->name = number_of(root, #name);
     COUNTS_NUMBERS(COUNTS_LOAD)
 #undef COUNTS_LOAD
+    const json_t *checked = json_object_get(root, "checked");
+#define CHECKED_LOAD(name, text) c->checked.name = number_of(checked, #name);
+    WORKLOAD_CHECKED(CHECKED_LOAD)
+#undef CHECKED_LOAD
     c->next = number_of(root, "next");
     c->simulated_s = json_number_value(json_object_get(root, "simulated_s"));
     c->cpu_s = json_number_value(json_object_get(root, "cpu_s"));
@@ -216,6 +223,12 @@ int counts_save(const struct counts *c, const char *path)
 #define COUNTS_SAVE(name) json_object_set_new(root, #name, json_integer((json_int_t)c->name));
     COUNTS_NUMBERS(COUNTS_SAVE)
 #undef COUNTS_SAVE
+    json_t *checked = json_object();
+#define CHECKED_SAVE(name, text)                                                                   \
+    json_object_set_new(checked, #name, json_integer((json_int_t)c->checked.name));
+    WORKLOAD_CHECKED(CHECKED_SAVE)
+#undef CHECKED_SAVE
+    json_object_set_new(root, "checked", checked);
     /* A whole file at any moment: the old one or the new one. */
     int rc = json_dump_file(root, fresh, JSON_INDENT(1)) == 0 ? rename(fresh, path) : -1;
     if (rc != 0)
@@ -252,6 +265,9 @@ void counts_print(const struct counts *c, FILE *to)
     print_count(to, "    for damage", c->records_damaged);
     print_count(to, "  in doubt", c->records_doubtful);
     print_count(to, "searches that gave up", c->gave_up);
+#define CHECKED_PRINT(name, text) print_count(to, text, c->checked.name);
+    WORKLOAD_CHECKED(CHECKED_PRINT)
+#undef CHECKED_PRINT
     print_count(to, "segments compacted", c->compacted);
     print_count(to, "segments used again", c->recycled);
     for (int i = 0; i < SIM_FAULT_COUNT; i++) {
@@ -280,6 +296,10 @@ int counts_report(const struct counts *c, const char *path)
     report_row(&report, "records.damaged", (double)c->records_damaged, "records");
     report_row(&report, "records.doubtful", (double)c->records_doubtful, "records");
     report_row(&report, "searches.gave_up", (double)c->gave_up, "searches");
+#define CHECKED_REPORT(name, text)                                                                 \
+    report_row(&report, "checked." #name, (double)c->checked.name, "times");
+    WORKLOAD_CHECKED(CHECKED_REPORT)
+#undef CHECKED_REPORT
     report_row(&report, "segments.compacted", (double)c->compacted, "segments");
     report_row(&report, "segments.recycled", (double)c->recycled, "segments");
     for (int i = 0; i < SIM_FAULT_COUNT; i++) {

@@ -21,6 +21,7 @@ struct counts {
     size_t violation_count, violation_room;
     uint64_t seeds, beyond, calls, records_ok, records_failed, records_doubtful, records_damaged;
     uint64_t gave_up, compacted, recycled, steps, rounds;
+    struct checked checked;
     double simulated_s, cpu_s, real_s;
     uint64_t faults[SIM_FAULT_COUNT];
 };

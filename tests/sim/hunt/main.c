@@ -48,6 +48,10 @@ static void print_result(const struct run_result *r)
         printf(" compacted %llu", (unsigned long long)r->compacted);
     if (r->recycled > 0)
         printf(" recycled %llu", (unsigned long long)r->recycled);
+#define CHECKED_PRINT(name, text) printf(" " #name " %llu", (unsigned long long)r->checked.name);
+    printf("; checked");
+    WORKLOAD_CHECKED(CHECKED_PRINT)
+#undef CHECKED_PRINT
     if (r->gave_up > 0)
         printf(" (%llu searches gave up)", (unsigned long long)r->gave_up);
     printf("\n");

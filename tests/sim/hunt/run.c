@@ -30,6 +30,7 @@ static void run_workload(struct sim *sim, const struct limits *limits, struct ru
                              .gave_up = w->history.unjudged,
                              .compacted = w->compacted,
                              .recycled = w->recycled,
+                             .checked = w->checked,
                              .rounds = (uint32_t)w->round,
                              .calls_drawn = w->plan.calls,
                              .beyond = w->plan.beyond,

@@ -16,6 +16,7 @@ struct run_result {
     uint64_t records_ok, records_failed, records_doubtful, records_damaged;
     uint64_t gave_up; /* searches for an order */
     uint64_t compacted, recycled;
+    struct checked checked;
     uint64_t faults[SIM_FAULT_COUNT];
     uint32_t rounds;      /* begun */
     uint32_t calls_drawn; /* of each round */

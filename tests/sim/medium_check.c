@@ -1,0 +1,191 @@
+/* medium_check.c: the disks against the history, and whether all shards vote. */
+#include "medium_check.h"
+
+#include "known.h"
+#include "raw.h"
+#include <kho/hash.h>
+
+/* --- The disks ---------------------------------------------------------------------------------
+ */
+
+void medium_view_take(struct workload *w, struct medium_view *ret_view)
+{
+    memset(ret_view, 0, sizeof *ret_view);
+    for (uint32_t n = 0; n < w->cluster->options.nodes && !w->sim->failed; n++) {
+        const struct node *node = &w->cluster->nodes[n];
+        for (uint32_t s = 0; s < node->shard_count && !w->sim->failed; s++) {
+            struct medium_owner owner = {
+                .cluster = w->cluster->id, .incarnation = node->incarnation, .shard = s};
+            struct medium_scan *scan = &ret_view->scans[n][s];
+            if (!medium_scan_disk(scan, node->shards[s].disk, &owner))
+                sim_fail(w->sim, "the disk of %s.%u has no manifest that holds", node->name, s);
+            if (scan->wrong[0] != '\0')
+                sim_fail(w->sim, "the disk of %s.%u, %s", node->name, s, scan->wrong);
+            w->checked.blocks += scan->blocks;
+            w->checked.records += scan->copies;
+        }
+    }
+}
+
+void medium_view_fini(struct medium_view *view)
+{
+    for (uint32_t n = 0; n < VNET_NODES_MAX; n++)
+        for (uint32_t s = 0; s < NODE_SHARDS_MAX; s++)
+            medium_scan_fini(&view->scans[n][s]);
+}
+
+/* --- Records ---------------------------------------------------------------------------------- */
+
+/* One version of one key, as it lies on a disk. */
+static void record_check(struct workload *w, const struct known *known, const char *name,
+                         const struct medium_scan *scan, const struct medium_record *r)
+{
+    const struct slot *slot = known_slot(known, r->collection, scan->keys + r->key_at, r->key_len);
+    uint64_t value = r->tombstone ? 0 : known_value(known, &r->hash);
+    const struct known_write *write = &known->writes[value];
+    const char *fault = NULL;
+    if (!r->tombstone && value == 0)
+        fault = "a value that nobody wrote";
+    else if (value != 0 && slot != NULL && write->key != slot->history_key)
+        fault = "the value of another key";
+    else if (value != 0 && write->end == HISTORY_NOT)
+        fault = "the value of a write that ended as not applied";
+    else if (value != 0 && write->end == HISTORY_OK &&
+             version_compare(write->version, r->version) != 0)
+        fault = "a value under another version than its write's";
+    if (slot != NULL && fault == NULL) {
+        bool told;
+        uint64_t expected = known_version(known, slot->history_key, r->version, &told);
+        if (told && expected != value)
+            fault = "another value than the one told to clients";
+    }
+    if (fault != NULL)
+        sim_fail(w->sim, "on the disk of %s, key %d version %llu.%u has %s (%llu)", name,
+                 slot != NULL ? (int)slot->history_key : -1, (unsigned long long)r->version.counter,
+                 r->version.writer, fault, (unsigned long long)value);
+}
+
+/* Where a key lives, computed from its bytes. */
+static uint32_t partition_of(const struct workload *w, const struct slot *slot)
+{
+    uint8_t bytes[4 + sizeof slot->bytes];
+    kho_store32(bytes, slot->event ? 2 : 1);
+    memcpy(bytes + 4, slot->bytes, slot->len);
+    uint64_t low = XXH3_128bits_withSeed(bytes, 4 + slot->len, w->cluster->map_seed).low64;
+    return (uint32_t)(low % w->cluster->options.partitions);
+}
+
+static void slot_check(struct workload *w, const struct known *known,
+                       const struct medium_view *view, const struct slot *slot, bool repaired)
+{
+    const struct cluster_options *o = &w->cluster->options;
+    uint32_t partition = partition_of(w, slot), there = 0, weak = 0;
+    struct version least = known->least[slot->history_key];
+    if (version_is_zero(least))
+        return;
+    for (uint32_t k = 0; k < o->replicas; k++) {
+        uint32_t n = (partition + k) % o->nodes;
+        const struct medium_record *r = medium_scan_newest(
+            &view->scans[n][partition % o->shards], slot->event ? 2 : 1, slot->bytes, slot->len);
+        bool has = r != NULL && version_compare(r->version, least) >= 0;
+        bool is_weak = !repaired && node_weak(w, &w->cluster->nodes[n]);
+        weak += is_weak;
+        there += has && !is_weak;
+        if (!has)
+            sim_trace(w->sim, "the disk of n%u has version %llu.%u of key %u", n,
+                      (unsigned long long)(r != NULL ? r->version.counter : 0),
+                      r != NULL ? r->version.writer : 0, slot->history_key);
+    }
+    uint32_t wanted = repaired ? o->replicas : o->write_quorum - weak;
+    w->checked.keys++;
+    if (there < wanted)
+        sim_fail(w->sim,
+                 "%s, key %u at version %llu.%u or newer is whole on the disks of %u replicas, "
+                 "where %u must have it",
+                 repaired ? "after repair" : "healed", slot->history_key,
+                 (unsigned long long)least.counter, least.writer, there, wanted);
+}
+
+void medium_check_records(struct workload *w, const struct medium_view *view, bool repaired)
+{
+    struct known known;
+    known_init(&known, w);
+    for (uint32_t n = 0; n < w->cluster->options.nodes; n++)
+        for (uint32_t s = 0; s < w->cluster->options.shards; s++) {
+            const struct medium_scan *scan = &view->scans[n][s];
+            for (size_t i = 0; i < scan->count && !w->sim->failed; i++)
+                record_check(w, &known, w->cluster->nodes[n].name, scan, &scan->records[i]);
+        }
+    for (size_t i = 0; i < w->slot_count && !w->sim->failed; i++)
+        slot_check(w, &known, view, &w->slots[i], repaired);
+    known_fini(&known);
+}
+
+static bool slot_is(const struct slot *slot, const struct medium_scan *scan,
+                    const struct medium_record *r)
+{
+    return known_slot_compare(r->collection, scan->keys + r->key_at, r->key_len, slot) == 0;
+}
+
+static bool slots_have(const struct slot *slots, size_t count, const struct medium_scan *scan,
+                       const struct medium_record *r)
+{
+    for (size_t i = 0; i < count; i++)
+        if (slot_is(&slots[i], scan, r))
+            return true;
+    return false;
+}
+
+void medium_check_orphans(const struct workload *w, const struct medium_scan *scan,
+                          struct slot **slots, size_t *count)
+{
+    for (size_t i = 0; i < scan->count; i++) {
+        const struct medium_record *r = &scan->records[i];
+        if (!medium_scan_is_newest(scan, i) || r->key_len > sizeof(*slots)->bytes ||
+            slots_have(w->slots, w->slot_count, scan, r) || slots_have(*slots, *count, scan, r))
+            continue;
+        *slots = realloc(*slots, (*count + 1) * sizeof **slots);
+        KHO_ASSERT(*slots != NULL);
+        struct slot *slot = &(*slots)[(*count)++];
+        *slot = (struct slot){
+            .len = r->key_len, .history_key = UINT32_MAX, .event = r->collection == 2};
+        memcpy(slot->bytes, scan->keys + r->key_at, r->key_len);
+    }
+}
+
+/* --- Votes ------------------------------------------------------------------------------------ */
+
+static void vote_check(struct workload *w, struct node *node, uint32_t shard, uint64_t epoch)
+{
+    struct remembered *last = &w->remembered[node->index][shard];
+    struct raw raw;
+    int rc = raw_open_shard(&raw, node, shard, &w->cluster->id, 0);
+    const struct wire_hello_node *hello = &raw.hello;
+    if (rc != 0 || hello->status != 0)
+        sim_fail(w->sim, "%s.%u says no HELLO: %d, %d", node->name, shard, rc, hello->status);
+    else if (hello->flags != 0)
+        sim_fail(w->sim, "after repair, %s.%u says HELLO with flags %u: it gives no vote",
+                 node->name, shard, hello->flags);
+    else if (hello->epoch != epoch)
+        sim_fail(w->sim, "%s.%u is in epoch %llu, others are in %llu", node->name, shard,
+                 (unsigned long long)hello->epoch, (unsigned long long)epoch);
+    else if (kho_id_equal(&hello->incarnation, &last->incarnation) &&
+             hello->durable < last->durable)
+        sim_fail(w->sim, "the durable sequence of %s.%u went from %llu back to %llu", node->name,
+                 shard, (unsigned long long)last->durable, (unsigned long long)hello->durable);
+    *last = (struct remembered){.incarnation = hello->incarnation, .durable = hello->durable};
+    w->checked.votes++;
+    raw_close(&raw);
+}
+
+void medium_check_votes(struct workload *w)
+{
+    const struct cluster_options *o = &w->cluster->options;
+    uint64_t epoch = w->epoch;
+    for (uint32_t n = 0; n < o->nodes * o->shards; n++)
+        epoch = kho_max(epoch,
+                        shard_epoch(w->cluster->nodes[n / o->shards].shards[n % o->shards].shard));
+    for (uint32_t n = 0; n < o->nodes * o->shards && !w->sim->failed; n++)
+        vote_check(w, &w->cluster->nodes[n / o->shards], n % o->shards, epoch);
+    w->epoch = epoch;
+}
