@@ -114,18 +114,30 @@ static void answer_end(struct answer *a, uint64_t now_ns)
         a->then(a, a->arg);
 }
 
+/* Found among those under way: what is told of another call must not be looked at. */
+static struct answer *answer_of(struct client_end *end, const struct client_done *done)
+{
+    for (struct queue *link = end->answers.next; link != &end->answers; link = link->next) {
+        struct answer *a = KHO_CONTAINER_OF(link, struct answer, link);
+        if (a == done->context && a->verb == done->verb && a->call == done->call && !a->done)
+            return a;
+    }
+    return NULL;
+}
+
 void answer_take(struct client_end *end, const struct client_done *done)
 {
     struct sim *sim = end->cluster->sim;
-    struct answer *a = done->context;
-    if (!done->last || done->context == NULL)
-        return;
-    sim_trace(sim, "client %u: verb %d ends: %d", end->index, (int)done->verb, done->status);
-    if (a->done || a->verb != done->verb || a->call != done->call) {
+    struct answer *a = answer_of(end, done);
+    if (done->last)
+        sim_trace(sim, "client %u: verb %d ends: %d", end->index, (int)done->verb, done->status);
+    if (a == NULL) {
         sim_fail(sim, "client %u: call %llu ended that isn't under way", end->index,
                  (unsigned long long)done->call);
         return;
     }
+    if (!done->last)
+        return;
     a->status = done->status;
     copy_done(a, done);
     answer_end(a, sim->now_ns);
@@ -142,6 +154,19 @@ void answers_lost(struct client_end *end)
         a->status = KHO_ECLOSED;
         answer_end(a, end->cluster->sim->now_ns);
     }
+}
+
+bool answers_over(struct cluster *cluster, uint64_t ns)
+{
+    struct sim *sim = cluster->sim;
+    uint64_t until = sim->now_ns + ns;
+    for (uint32_t i = 0; i < cluster->client_count; i++)
+        while (!queue_empty(&cluster->clients[i].answers)) {
+            if (sim->failed || sim->now_ns >= until)
+                return false;
+            cluster_run(cluster, SIM_MS);
+        }
+    return true;
 }
 
 /* --- Submitting ------------------------------------------------------------------------------- */
@@ -167,23 +192,69 @@ static int begun(struct answer *a, struct client_end *end, int rc)
     return 0;
 }
 
+/* A copy that nobody else has, which is noise and gone as soon as the call that it was handed to
+ * returns: the API promises that names, keys, values and items are copied within it. */
+struct lent {
+    void *bytes;
+    size_t len;
+};
+
+static void *lend(struct lent *lent, const void *bytes, size_t len)
+{
+    *lent = (struct lent){.len = len};
+    if (bytes == NULL)
+        return NULL;
+    lent->bytes = malloc(len > 0 ? len : 1);
+    KHO_ASSERT(lent->bytes != NULL);
+    if (len > 0)
+        memcpy(lent->bytes, bytes, len);
+    return lent->bytes;
+}
+
+static void take_back(struct lent *lent)
+{
+    if (lent->bytes != NULL)
+        memset(lent->bytes, 0xA5, lent->len);
+    free(lent->bytes);
+}
+
+/* What an item of a batch consists of. */
+enum { LENT_KEY, LENT_VALUE, LENT_TOKEN, LENT_OF_ITEM };
+
 int answer_records(struct answer *a, struct client_end *end, enum client_verb verb,
                    const char *collection, const struct kho_item *items, size_t count,
                    uint32_t deadline_ms)
 {
+    struct lent name, batch, *lent = room_for(count * LENT_OF_ITEM, sizeof *lent);
+    struct kho_item *copies = lend(&batch, items, count * sizeof *items);
+    for (size_t i = 0; i < count; i++) {
+        struct lent *of = &lent[i * LENT_OF_ITEM];
+        copies[i].key = lend(&of[LENT_KEY], items[i].key, items[i].key_len);
+        copies[i].value = lend(&of[LENT_VALUE], items[i].value, items[i].value_len);
+        copies[i].token = lend(&of[LENT_TOKEN], items[i].token, sizeof *items[i].token);
+    }
     begin(a, end, verb);
-    return begun(a, end,
-                 client_records(end->client, verb, collection, items, count, deadline_ms, a,
-                                client_end_now(end), &a->call));
+    int rc = client_records(end->client, verb, lend(&name, collection, strlen(collection) + 1),
+                            copies, count, deadline_ms, a, client_end_now(end), &a->call);
+    for (size_t i = 0; i < count * LENT_OF_ITEM; i++)
+        take_back(&lent[i]);
+    take_back(&batch);
+    take_back(&name);
+    free(lent);
+    return begun(a, end, rc);
 }
 
 int answer_list(struct answer *a, struct client_end *end, const char *collection,
                 const struct kho_cursor *from, size_t limit, unsigned flags, uint32_t deadline_ms)
 {
+    struct lent name, cursor;
     begin(a, end, CLIENT_LIST);
-    return begun(a, end,
-                 client_list(end->client, collection, from, limit, flags, deadline_ms, a,
-                             client_end_now(end), &a->call));
+    int rc = client_list(end->client, lend(&name, collection, strlen(collection) + 1),
+                         lend(&cursor, from, sizeof *from), limit, flags, deadline_ms, a,
+                         client_end_now(end), &a->call);
+    take_back(&name);
+    take_back(&cursor);
+    return begun(a, end, rc);
 }
 
 int answer_compare(struct answer *a, struct client_end *end, enum client_verb verb,

@@ -48,6 +48,9 @@ int answer_collection_create(struct answer *answer, struct client_end *end, cons
 /* Runs the simulation until it is done, at most `ns`: true if it is. */
 bool answer_wait(struct answer *answer, struct client_end *end, uint64_t ns);
 
+/* Runs until no client of the cluster has a call under way, at most `ns`: true if so. */
+bool answers_over(struct cluster *cluster, uint64_t ns);
+
 /* For cluster.c: what a client's core handed out, and what is lost with it. */
 void answer_take(struct client_end *end, const struct client_done *done);
 void answers_lost(struct client_end *end);

@@ -11,10 +11,13 @@
 enum { CLIENT = 0, NODE = 1 };
 
 /* A send of a core that hasn't ended: it ends when the other side has read up to `end` but for the
- * window. */
+ * window. Its buffer is the net's until then, and must hold the same bytes as at the begin. */
 struct send {
     void *op;
     uint64_t end;
+    const uint8_t *bytes;
+    size_t len;
+    uint64_t hash;
 };
 
 struct flow {

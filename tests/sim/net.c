@@ -73,6 +73,25 @@ static void complete(struct vconn *c, int side, void *op, int32_t result)
     }
 }
 
+/* An op that isn't the core's to change, nor the bytes that it names. */
+static void send_check(struct vconn *c, int side, const struct send *send)
+{
+    const uint8_t *bytes;
+    size_t len;
+    if (side == CLIENT) {
+        const struct client_op *op = send->op;
+        bytes = op->data;
+        len = op->len;
+    } else {
+        const struct op *op = send->op;
+        bytes = op->data;
+        len = op->len;
+    }
+    if (bytes != send->bytes || len != send->len || XXH3_64bits(bytes, len) != send->hash)
+        sim_fail(c->net->sim, "connection %u: the buffer of a send of the %s changed under way",
+                 c->id, side == CLIENT ? "client" : "node");
+}
+
 /* Ends the sends of one side: those that were read, or with an error all of them. */
 void vconn_sends_end(struct vconn *c, int side, int32_t error)
 {
@@ -82,6 +101,7 @@ void vconn_sends_end(struct vconn *c, int side, int32_t error)
         struct send first = flow->sends[0];
         flow->send_count--;
         memmove(flow->sends, flow->sends + 1, flow->send_count * sizeof *flow->sends);
+        send_check(c, side, &first);
         complete(c, side, first.op, error);
     }
 }
@@ -106,11 +126,16 @@ static void send_take(struct vconn *c, int side, void *op, const uint8_t *bytes,
         flow->sends = realloc(flow->sends, flow->send_room * sizeof *flow->sends);
         KHO_ASSERT(flow->sends != NULL);
     }
+    for (size_t i = 0; i < flow->send_count; i++)
+        if (flow->sends[i].op == op)
+            sim_fail(c->net->sim, "connection %u: a send is asked for anew while it is under way",
+                     c->id);
     if (!c->dead && !flow->fin && c->open[!side])
         vconn_push(flow, bytes, len, c->net->sim->now_ns);
     else
         flow->sent += len;
-    flow->sends[flow->send_count++] = (struct send){op, flow->sent};
+    flow->sends[flow->send_count++] = (struct send){
+        .op = op, .end = flow->sent, .bytes = bytes, .len = len, .hash = XXH3_64bits(bytes, len)};
     if (side == CLIENT && c->dead && c->net->world.node_listening(c->net->owner, c->node) >= 0)
         vconn_reset_soon(c, vnet_delay(c->net));
     vconn_pump_soon(c, side, vconn_delay(c));

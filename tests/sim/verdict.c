@@ -380,6 +380,15 @@ static void list_all(struct workload *w, struct client_end *end)
     free(times);
 }
 
+/* Whatever was begun has ended: repairs and other errands, too. */
+static void calls_over(struct workload *w)
+{
+    if (!answers_over(w->cluster, 600 * SIM_S) && !w->sim->failed)
+        sim_fail(w->sim, "a call is still under way ten minutes after all was healed");
+    else if (w->admin_calls > 0 && !w->sim->failed)
+        sim_fail(w->sim, "%u calls of an admin ended nowhere", w->admin_calls);
+}
+
 /* The disks themselves, once calls have ended. */
 static void check_disks(struct workload *w, bool repaired)
 {
@@ -437,6 +446,8 @@ void verdict(struct workload *w)
     if (!w->sim->failed)
         list_all(w, end);
     if (!w->sim->failed)
+        calls_over(w);
+    if (!w->sim->failed)
         check_history(&w->history);
 }
 
@@ -475,6 +486,8 @@ void verdict_beyond(struct workload *w)
             read_end(w, slot, op, &a.results[0], false);
         answer_fini(&a);
     }
+    if (!w->sim->failed)
+        calls_over(w);
     if (!w->sim->failed)
         check_history(&w->history);
 }
