@@ -1,6 +1,7 @@
 /* checkers_test.c: does each check of the simulator fail when it should? A run without faults, in
  * which all checks pass; then damage planted by hand, which each must tell. */
 #include "tests/sim/answer.h"
+#include "tests/sim/listing.h"
 #include "tests/sim/medium_check.h"
 #include "tests/sim/raw.h"
 #include "tests/sim/workload.h"
@@ -341,12 +342,115 @@ static void test_votes(void **state)
     run_end(run);
 }
 
+/* --- Listings --------------------------------------------------------------------------------- */
+
+/* A history of three keys: "a" was put before the listing, "b" put and deleted before, "c" put and
+ * then deleted by a delete in doubt; what is told of them is the listing's. */
+struct listed_story {
+    struct sim sim;
+    struct workload w;
+    struct slot slots[3];
+    struct listing listing;
+};
+
+static void story_op(struct listed_story *s, uint32_t key, uint64_t value, uint64_t counter,
+                     enum history_end end)
+{
+    size_t op = history_begin(&s->w.history, key, 0, HISTORY_WRITE, value);
+    s->sim.now_ns += 10;
+    history_end(&s->w.history, op, end, 0, (struct version){.counter = counter, .writer = 1});
+    s->sim.now_ns += 10;
+}
+
+static void story_open(struct listed_story *s)
+{
+    memset(s, 0, sizeof *s);
+    sim_init(&s->sim, 1, false);
+    s->w.sim = &s->sim;
+    s->w.slots = s->slots;
+    s->w.slot_count = 3;
+    history_init(&s->w.history, &s->sim);
+    for (uint32_t i = 0; i < 3; i++)
+        s->slots[i] = (struct slot){
+            .bytes = {(uint8_t)('a' + i)}, .len = 1, .history_key = history_key(&s->w.history)};
+    story_op(s, 0, 1, 10, HISTORY_OK);
+    story_op(s, 1, 2, 10, HISTORY_OK);
+    story_op(s, 1, 0, 20, HISTORY_OK);
+    story_op(s, 2, 3, 10, HISTORY_OK);
+    story_op(s, 2, 0, 20, HISTORY_IN_DOUBT);
+    s->listing = (struct listing){.w = &s->w, .begun_ns = s->sim.now_ns, .page_ns = s->sim.now_ns};
+    s->sim.now_ns += 10;
+}
+
+static void story_told(struct listed_story *s, const char *key, uint64_t counter)
+{
+    struct kho_result r = {.key = key, .key_len = 1, .version = {.counter = counter, .writer = 1}};
+    listing_add(&s->listing, &r);
+}
+
+static void story_judged(struct listed_story *s, const char *failure)
+{
+    if (!s->sim.failed)
+        listing_judge(&s->listing);
+    if (failure == NULL ? s->sim.failed : strstr(s->sim.failure, failure) == NULL)
+        fail_msg("expected '%s', got '%s'", failure != NULL ? failure : "", s->sim.failure);
+    listing_fini(&s->listing);
+    history_fini(&s->w.history);
+    sim_fini(&s->sim);
+}
+
+/* A listing that is right; then one key missing, twice, older than before, deleted, unknown. */
+static void test_listings(void **state)
+{
+    (void)state;
+    struct listed_story s;
+    story_open(&s);
+    story_told(&s, "a", 10);
+    story_judged(&s, NULL);
+    story_open(&s);
+    story_told(&s, "a", 10);
+    story_told(&s, "c", 10);
+    story_judged(&s, NULL);
+    story_open(&s);
+    story_told(&s, "c", 10);
+    story_judged(&s, "doesn't tell key 0");
+    story_open(&s);
+    s.listing.damaged = 1;
+    story_judged(&s, NULL);
+    story_open(&s);
+    story_told(&s, "a", 10);
+    story_told(&s, "a", 10);
+    story_judged(&s, "2 times");
+    story_open(&s);
+    story_told(&s, "a", 9);
+    story_judged(&s, "before its page");
+    story_open(&s);
+    story_told(&s, "a", 10);
+    story_told(&s, "b", 20);
+    story_judged(&s, "deleted");
+    /* Put anew while the listing goes on, it may be there again. */
+    story_open(&s);
+    story_op(&s, 1, 4, 30, HISTORY_OK);
+    story_told(&s, "a", 10);
+    story_told(&s, "b", 30);
+    story_judged(&s, NULL);
+    /* And a key that is deleted meanwhile may be missing. */
+    story_open(&s);
+    story_op(&s, 0, 0, 30, HISTORY_OK);
+    story_judged(&s, NULL);
+    story_open(&s);
+    s.slots[0].event = true;
+    story_told(&s, "a", 10);
+    story_judged(&s, "another collection");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_lost_record),  cmocka_unit_test(test_lost_before_repair),
         cmocka_unit_test(test_wrong_values), cmocka_unit_test(test_whole_block_of_a_wrong_record),
         cmocka_unit_test(test_digests),      cmocka_unit_test(test_votes),
+        cmocka_unit_test(test_listings),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,5 +1,6 @@
 /* calls.c: clients that put, delete, append, get and stat, batch by batch, and write down what they
  * were told. */
+#include "listing.h"
 #include "workload.h"
 
 #include <kho/key.h>
@@ -188,15 +189,19 @@ static void write_end(struct job *job, struct job_item *item, const struct kho_r
 static void job_start(struct job *job);
 static void client_think(void *owner, uint64_t client);
 
-static void job_over(struct job *job)
+void workload_call_over(struct workload *w, uint32_t client)
 {
-    struct workload *w = job->w;
     KHO_ASSERT(w->calls_under_way > 0);
     w->calls_under_way--;
     w->idle = w->calls_left == 0 && w->calls_under_way == 0;
     if (w->calls_left > 0)
-        sim_after(w->sim, 1 + dice_below(&w->dice[job->client], w->plan.think_ns * 2 + 1),
-                  client_think, w, job->client);
+        sim_after(w->sim, 1 + dice_below(&w->dice[client], w->plan.think_ns * 2 + 1), client_think,
+                  w, client);
+}
+
+static void job_over(struct job *job)
+{
+    workload_call_over(job->w, job->client);
     answer_fini(&job->answer);
     free(job);
 }
@@ -373,6 +378,13 @@ static void client_think(void *owner, uint64_t client)
         sim_after(w->sim, 10 * SIM_MS, client_think, w, client);
         return;
     }
+    w->calls_left--;
+    w->calls_under_way++;
+    w->calls_made++;
+    if (dice_chance(&w->list_dice, w->plan.list_ppm)) {
+        listing_start(w, (uint32_t)client);
+        return;
+    }
     struct job *job = calloc(1, sizeof *job);
     KHO_ASSERT(job != NULL);
     job->w = w;
@@ -384,9 +396,6 @@ static void client_think(void *owner, uint64_t client)
                  w->slot_count > w->plan.keys && dice_below(&w->dice[client], 4) == 0;
     for (size_t i = 0; i < job->count; i++)
         item_draw(w, job, &job->items[i], event);
-    w->calls_left--;
-    w->calls_under_way++;
-    w->calls_made++;
     job_start(job);
 }
 

@@ -71,6 +71,8 @@ void plan_draw(struct sim *sim, struct plan *ret_plan, struct cluster_options *r
         .stat_ppm = (uint32_t)draw(sim, "stats", 0, 60000),
         .retry_ppm = (uint32_t)draw(sim, "retries", 0, 1000000),
     };
+    if (one_in(sim, "listings", 3))
+        p->list_ppm = (uint32_t)draw(sim, "listing rate", 10000, 120000);
     p->think_ns = draw(sim, "think", 1, 60) * SIM_MS * p->scale;
     p->rest_ns =
         one_of(sim, "rest", 1, draw(sim, "minutes", 60, 600), draw(sim, "hour", 600, 3600)) * SIM_S;
@@ -107,6 +109,13 @@ void plan_draw(struct sim *sim, struct plan *ret_plan, struct cluster_options *r
     o->deadline_ms = p->deadline_ms;
 }
 
+/* A node with known damage in its log stays the weak one: a start finds what was given up there
+ * again, until compaction has rewritten the segment (store_forget.c). */
+static bool weak_moves(const struct workload *w)
+{
+    return w->round == 1 || node_stat(&w->cluster->nodes[w->weak], STAT_damaged_blocks) == 0;
+}
+
 static void round_begin(struct workload *w)
 {
     struct kho_random dice;
@@ -114,8 +123,10 @@ static void round_begin(struct workload *w)
     w->round++;
     w->quiet = w->idle = false;
     w->wiped = 0;
-    sim_dice(w->sim, "weak", w->plan.moves ? w->round : 0, &dice);
-    w->weak = (int32_t)dice_below(&dice, nodes);
+    if (weak_moves(w)) {
+        sim_dice(w->sim, "weak", w->plan.moves ? w->round : 0, &dice);
+        w->weak = (int32_t)dice_below(&dice, nodes);
+    }
     w->weak_ever |= 1u << w->weak;
     w->weaker = -1;
     if (w->plan.beyond)
@@ -179,6 +190,7 @@ void workload_run_limited(struct workload *w, struct sim *sim, const struct limi
     for (uint32_t i = 0; i < WORKLOAD_CLIENTS_MAX; i++)
         sim_dice(sim, "calls", i, &w->dice[i]);
     sim_dice(sim, "admin", 0, &w->admin_dice);
+    sim_dice(sim, "lists", 0, &w->list_dice);
     if (w->limits.calls_max > 0)
         w->plan.calls = (uint32_t)kho_min(w->plan.calls, w->limits.calls_max);
     if (w->limits.rounds_max > 0)

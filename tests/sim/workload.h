@@ -36,6 +36,7 @@ struct plan {
     uint64_t value_max;
     uint32_t read_ppm, delete_ppm, append_ppm, stat_ppm; /* the rest are puts */
     uint32_t retry_ppm;                                  /* of writes in doubt, by their token */
+    uint32_t list_ppm;                                   /* of calls: listings of many pages */
     uint32_t admins;                                     /* at once */
     bool churn;  /* large values over and over: segments die and are used again */
     bool beyond; /* two weak nodes */
@@ -68,7 +69,9 @@ struct trouble {
     X(keys, "keys sought on disks")                                                                \
     X(digests, "digests made from disks")                                                          \
     X(digests_older, "digests but for given-up ones")                                              \
-    X(votes, "votes of shards")
+    X(votes, "votes of shards")                                                                    \
+    X(lists, "listings while writes go on")                                                        \
+    X(listed, "records that they told")
 
 struct checked {
 #define WORKLOAD_CHECKED_FIELD(name, text) uint64_t name;
@@ -90,7 +93,7 @@ struct workload {
     struct plan plan;
     struct trouble troubles[SIM_FAULT_COUNT];
     struct kho_random dice[WORKLOAD_CLIENTS_MAX]; /* of what each client does */
-    struct kho_random admin_dice;
+    struct kho_random admin_dice, list_dice;
     struct slot *slots;
     size_t slot_count, slot_room;
     struct kho_id *value_hashes; /* by value id */
@@ -132,6 +135,8 @@ void workload_fini(struct workload *workload);
 /* --- calls.c: what the clients do ------------------------------------------------------------- */
 
 void workload_begin(struct workload *workload);
+/* A call of a client has ended; the client thinks of the next one. */
+void workload_call_over(struct workload *workload, uint32_t client);
 /* The bytes of a value, `*ret_len` of them; owned by the caller. */
 uint8_t *value_make(const struct workload *workload, uint64_t id, size_t *ret_len);
 /* The id of a value that was read, after a comparison of all its bytes; 0 and a failed run if no
