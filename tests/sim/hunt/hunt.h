@@ -10,7 +10,8 @@ struct hunt_options {
     uint64_t from, to;
     unsigned jobs;
     double minutes; /* then no further seed is begun; 0: no end */
-    double bound_s; /* of real time, for a seed; what takes longer is a violation */
+    double bound_s; /* of a processor, for a seed; what takes longer, or 30 times that in real time,
+                       is a violation */
     const char *state, *json;
     bool all_classes; /* a fault class that never fired is a failure */
     struct limits limits;
