@@ -98,8 +98,6 @@ void plan_draw(struct sim *sim, struct plan *ret_plan, struct cluster_options *r
         o->compact_rate = 256ull << 20;
         o->compact_dead_percent = 10;
     }
-    /* What no start and no scrub has found stays on the disk: the next weak node is the same. */
-    p->moves = o->scrub_ms > 0 && o->compact_rate > 0;
     /* Small segments, so that compaction has some to choose from; their files are limited. */
     o->segment_bytes = (p->churn ? 1 : one_of(sim, "segment", 1, 2, 8)) << 20;
     if (p->value_max > 100000)
@@ -109,11 +107,16 @@ void plan_draw(struct sim *sim, struct plan *ret_plan, struct cluster_options *r
     o->deadline_ms = p->deadline_ms;
 }
 
-/* A node with known damage in its log stays the weak one: a start finds what was given up there
- * again, until compaction has rewritten the segment (store_forget.c). */
+/* Another node may be the weak one in the next round where nothing stays on the disks of this
+ * round's that nobody has met yet: rot that no scrub has reached would be a second damaged replica.
+ */
 static bool weak_moves(const struct workload *w)
 {
-    return w->round == 1 || node_stat(&w->cluster->nodes[w->weak], STAT_damaged_blocks) == 0;
+    for (uint32_t i = 0; i < w->cluster->options.nodes; i++)
+        for (uint32_t k = 0; k < w->cluster->options.shards; k++)
+            if (vdisk_hurt(w->cluster->nodes[i].shards[k].disk))
+                return false;
+    return true;
 }
 
 static void round_begin(struct workload *w)
@@ -123,10 +126,9 @@ static void round_begin(struct workload *w)
     w->round++;
     w->quiet = w->idle = false;
     w->wiped = 0;
-    if (weak_moves(w)) {
-        sim_dice(w->sim, "weak", w->plan.moves ? w->round : 0, &dice);
+    sim_dice(w->sim, "weak", w->round, &dice);
+    if (w->round == 1 || weak_moves(w))
         w->weak = (int32_t)dice_below(&dice, nodes);
-    }
     w->weak_ever |= 1u << w->weak;
     w->weaker = -1;
     if (w->plan.beyond)

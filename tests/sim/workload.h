@@ -7,7 +7,8 @@
  *
  * What is injected stays within what R = 3 must survive: at any moment one node at most is down,
  * cut off or fails (or the whole site, whose disks keep what they acknowledged), and in each round
- * the disks of one node at most, the weak one, may rot or lie. A run *beyond* damages those of a
+ * the disks of one node at most, the weak one, may rot or lie: the same one in each round, once
+ * something of that is on them. A run *beyond* damages those of a
  * second one, too: then no call may end with wrong bytes, an old value or a false "not found", but
  * errors are allowed, and nothing has to heal. */
 #ifndef KHO_SIM_WORKLOAD_H
@@ -40,7 +41,6 @@ struct plan {
     uint32_t admins;                                     /* at once */
     bool churn;  /* large values over and over: segments die and are used again */
     bool beyond; /* two weak nodes */
-    bool moves;  /* another weak node each round */
 };
 
 /* A key that is in use. */
