@@ -76,8 +76,8 @@ static bool item_version_draw(struct client *client, struct item *item, uint64_t
 {
     /* The low bits are a running number rather than a draw: two stamps of one client within a
      * millisecond can't meet. */
-    uint64_t counter =
-        version_stamp(item->highest.counter, item->floor, wall_ms, client->stamp_serial++);
+    uint64_t counter = version_stamp(KHO_PLANTED(stamp_below_highest) ? 0 : item->highest.counter,
+                                     item->floor, wall_ms, client->stamp_serial++);
     if (counter == 0)
         return false;
     bundle_leave(client, item);
@@ -198,7 +198,7 @@ bool item_may_be_there(const struct item *item)
 static void item_end_write(struct client *client, struct item *item, int status)
 {
     struct kho_result *result = &item->call->results[item->index];
-    bool doubt = item_may_be_there(item);
+    bool doubt = item_may_be_there(item) && !KHO_PLANTED(doubt_denied);
     result->status = doubt && status != KHO_ECONFLICT ? KHO_EINDOUBT : status;
     result->outcome = doubt ? KHO_IN_DOUBT : KHO_NOT_APPLIED;
     if (doubt) {
@@ -269,12 +269,14 @@ void item_background_restart(struct client *client, struct item *item, struct kh
 static bool item_stamp_ready(const struct item *item)
 {
     const struct records *call = item->call;
-    return item->votes >= call->read_quorum || item->votes + item->suspects == call->replicas;
+    return item->votes >= (KHO_PLANTED(stamp_quorum_one) ? 1 : call->read_quorum) ||
+           item->votes + item->suspects == call->replicas;
 }
 
 static void item_stamp_done(struct client *client, struct item *item, struct kho_now now)
 {
-    if (!item_version_draw(client, item, item->lowest_wall_ms)) {
+    uint64_t wall_ms = KHO_PLANTED(stamp_of_client_clock) ? now.wall_ms : item->lowest_wall_ms;
+    if (!item_version_draw(client, item, wall_ms)) {
         item_give_up(client, item, KHO_ETOOFAR, now);
         return;
     }
@@ -288,7 +290,7 @@ static void item_stamp_answered(struct client *client, struct slot *slot,
     struct item *item = slot->item;
     item->highest = version_max(item->highest, answer->version);
     item->floor = kho_max(item->floor, answer->floor);
-    if (answer->state == WIRE_UNKNOWN) {
+    if (answer->state == WIRE_UNKNOWN && !KHO_PLANTED(unknown_votes)) {
         slot->unknown = true;
     } else {
         slot->replied = true;

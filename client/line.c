@@ -50,6 +50,8 @@ static bool line_same_key(const struct item *a, const struct item *b)
 bool line_join(struct client *client, struct item *item)
 {
     struct item **bucket = &client->lines.buckets[line_bucket(client, item)];
+    if (KHO_PLANTED(order_swapped))
+        return true;
     for (struct item *head = *bucket; head != NULL; head = head->bucket_next) {
         if (!line_same_key(head, item))
             continue;

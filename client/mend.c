@@ -166,7 +166,8 @@ static void mend_decide(struct client *client, struct mend *mend, struct mend_sl
             told->state == WIRE_UNKNOWN)
             continue;
         int order = version_compare(told->version, entry->version);
-        if (order > 0 || (order == 0 && entry->state == WIRE_VALUE_UNKNOWN)) {
+        bool later = KHO_PLANTED(repair_takes_first) && !version_is_zero(entry->version);
+        if ((order > 0 && !later) || (order == 0 && entry->state == WIRE_VALUE_UNKNOWN)) {
             entry->version = told->version;
             entry->state = told->state;
         }
@@ -183,8 +184,9 @@ static void mend_decide(struct client *client, struct mend *mend, struct mend_sl
     bool dead = entry->state == WIRE_TOMBSTONE;
     if (dead)
         mend_spare_floors(mend, slot);
-    bool enough = mend->votes > 0 ? (uint32_t)__builtin_popcount(entry->have) >= mend->acks
-                                  : slot->targets == 0;
+    bool enough = mend->votes > 0
+                      ? (uint32_t)__builtin_popcount(entry->have) >= mend->acks
+                      : slot->targets == 0 || (dead && KHO_PLANTED(repair_skips_deletes));
     if (enough && (dead || mend->votes == 0))
         mend_settle(client, mend, slot, 0);
     else if (enough)

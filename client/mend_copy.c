@@ -37,7 +37,9 @@ static bool mend_hold(struct client *client, struct mend *mend, struct mend_slot
     uint8_t *bytes = client_allocate(client, size);
     if (bytes == NULL)
         return false;
-    record_encode(record, bytes);
+    struct record copy = *record;
+    copy.version.counter += KHO_PLANTED(repair_raises_version);
+    record_encode(&copy, bytes);
     slot->bytes = bytes;
     slot->len = (uint32_t)size;
     mend->held_bytes += size;

@@ -393,7 +393,8 @@ void reader_advance(struct client *client, struct item *item, struct kho_now now
     if (item->phase != ITEM_READ)
         return;
     struct reader_view view = reader_look(item);
-    if (view.votes < call->read_quorum && view.votes + view.suspects < call->replicas) {
+    uint32_t votes = KHO_PLANTED(read_quorum_one) ? 1 : call->read_quorum;
+    if (view.votes < votes && view.votes + view.suspects < call->replicas) {
         if (!item->asked_all && reader_votes_expected(client, item, now) < reader_enough(call))
             reader_ask_all(client, item, now);
         if (view.votes + view.open < call->read_quorum &&
@@ -402,6 +403,8 @@ void reader_advance(struct client *client, struct item *item, struct kho_now now
         return;
     }
     uint32_t need = (uint32_t)call->replicas - call->read_quorum + 1;
+    if (KHO_PLANTED(no_write_back) || KHO_PLANTED(read_quorum_one))
+        need = 1;
     if (version_is_zero(view.highest)) {
         item->version = view.highest;
         item_end_read(client, item, KHO_ENOTFOUND);
@@ -410,7 +413,8 @@ void reader_advance(struct client *client, struct item *item, struct kho_now now
     /* Who gave the record was found damaged since, so nobody votes for its version any more. */
     if (item->have_record && version_compare(item->version, view.highest) > 0)
         item->have_record = false;
-    bool have = item->have_record && version_compare(item->version, view.highest) == 0;
+    bool have = item->have_record && (version_compare(item->version, view.highest) == 0 ||
+                                      KHO_PLANTED(older_record_returned));
     if (view.tombstone && !have) {
         reader_take_tombstone(client, item, view.highest);
         have = true;
@@ -425,7 +429,7 @@ void reader_advance(struct client *client, struct item *item, struct kho_now now
             if (s->kind == SLOT_READ && s->ask != SLOT_IDLE)
                 slot_ask(client, s, SLOT_READ, now);
     }
-    if (have && view.have >= need) {
+    if (have && (view.have >= need || (KHO_PLANTED(write_back_not_awaited) && item->confirmed))) {
         item_end_read(client, item, item->tombstone ? KHO_ENOTFOUND : 0);
         return;
     }
@@ -444,7 +448,7 @@ void reader_probe_answered(struct client *client, struct slot *slot,
                            const struct wire_probe_answer *answer, bool suspect, struct kho_now now)
 {
     struct item *item = slot->item;
-    slot->unknown = answer->state == WIRE_UNKNOWN;
+    slot->unknown = answer->state == WIRE_UNKNOWN && !KHO_PLANTED(unknown_votes);
     slot->replied = !slot->unknown;
     slot->suspect = suspect;
     slot->state = answer->state;

@@ -202,7 +202,7 @@ static int records_copy(struct client *client, struct records *call, uint32_t in
     if (from->token == NULL || !records_write(call))
         return 0;
     item->token = true;
-    item->stamped = true;
+    item->stamped = !KHO_PLANTED(token_stamped_anew);
     return token_check(from->token, item);
 }
 
@@ -306,7 +306,8 @@ static bool records_resolve(const struct client *client, struct records *call)
     call->collection = collection.id;
     call->separator = collection.separator;
     call->replicas = collection.replicas;
-    call->write_quorum = quorum_write(&client->map, collection.replicas);
+    call->write_quorum =
+        KHO_PLANTED(write_quorum_one) ? 1 : quorum_write(&client->map, collection.replicas);
     call->read_quorum = quorum_read(&client->map, collection.replicas);
     call->resolved = true;
     return true;
@@ -359,7 +360,9 @@ static void records_resolve_and_start(struct client *client, struct records *cal
         records_await_refresh(client, call, now);
         return;
     }
-    call_timer_set(client, &call->call, call->call.deadline_ns);
+    call_timer_set(client, &call->call,
+                   call->call.deadline_ns +
+                       (KHO_PLANTED(deadline_missed) ? 1000 * CLIENT_MS_NS : 0));
     /* The block foresaw the width of the map of then, or the most there can be. */
     if (!records_widen(client, call)) {
         records_give_up(client, call, -ENOMEM, now);
@@ -420,6 +423,8 @@ static void records_restart(struct client *client, struct records *call, struct 
         left -= !ended || item->held;
         if (item->held || moving)
             item->slots = NULL;
+        if (KHO_PLANTED(restart_stamped_anew) && moving)
+            item->stamped = false;
         if (item->held && found && wide)
             item_background_restart(client, item, now);
         else if (item->held)

@@ -56,7 +56,7 @@ struct session *route_session(struct client *client, uint32_t node, uint32_t sha
 
 uint32_t route_shard(const struct client *client, uint32_t node, uint32_t partition)
 {
-    return partition % client->remotes[node]->shards;
+    return KHO_PLANTED(wrong_shard) ? 0 : partition % client->remotes[node]->shards;
 }
 
 /* --- Seeds ------------------------------------------------------------------------------------ */

@@ -363,7 +363,8 @@ void compact_turn(struct compact *compact, struct kho_now now)
         copy(compact, now);
     if (compact->phase == PHASE_FLUSH && due)
         flush(compact, now);
-    if (compact->phase == PHASE_LAND && compact->log->durable >= compact->sequence)
+    if (compact->phase == PHASE_LAND &&
+        (compact->log->durable >= compact->sequence || KHO_PLANTED(compact_frees_early)))
         compact->phase = PHASE_SETTLE;
     if (compact->phase == PHASE_SETTLE)
         settle(compact, now);

@@ -25,7 +25,7 @@ static bool sweep_entry(void *arg, uint32_t collection, uint32_t partition,
     if (entry->place == PLACE_UNKNOWN || place_slot(entry->place) != sweep->slot ||
         place_offset(entry->place) - sweep->offset >= sweep->length)
         return false;
-    if (sweep->episode == NULL && !sweep->lost)
+    if (sweep->episode == NULL && !sweep->lost && !KHO_PLANTED(damage_without_episode))
         sweep->episode = manifest_open_episode(&depot->manifest, WIRE_EPISODE_ROT, depot->epoch,
                                                sweep->now_ms, true);
     if (sweep->episode != NULL)

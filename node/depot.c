@@ -82,7 +82,8 @@ bool depot_readmitted(struct depot *depot, const struct map *map, struct kho_now
     map_node(map, (uint32_t)self, &node);
     if (node.readmitted <= depot->manifest.readmitted)
         return false;
-    *ret_error = depot_open_everywhere(depot, map, WIRE_EPISODE_WIPED, now, &episode);
+    if (!KHO_PLANTED(readmitted_without_episode))
+        *ret_error = depot_open_everywhere(depot, map, WIRE_EPISODE_WIPED, now, &episode);
     if (*ret_error != 0)
         return false;
     depot->manifest.readmitted = node.readmitted;
@@ -172,5 +173,5 @@ void depot_fail(struct depot *depot, const char *what, uint64_t segment, uint64_
                 "%s%s at offset %llu failed: %s; the shard takes no more writes until the disk is "
                 "mended and the node restarted, reads go on",
                 what, file, (unsigned long long)offset, depot_error_text(error, text, sizeof text));
-    depot->read_only = true;
+    depot->read_only = !KHO_PLANTED(failed_write_retried);
 }

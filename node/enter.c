@@ -86,7 +86,8 @@ int enter_record(struct enter *enter, uint32_t collection, uint32_t partition,
     struct depot *depot = enter->depot;
     struct index_entry old;
     enter->records++;
-    if (!enter_counts(enter, partition, epoch))
+    if (!enter_counts(enter, partition, epoch) ||
+        (KHO_PLANTED(deletes_not_restored) && entry->tombstone))
         return 0;
     bool there;
     int put = index_put_higher(depot->index, collection, partition, entry, &there, &old);

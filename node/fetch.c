@@ -291,6 +291,8 @@ static void reads_fail(struct reader *reader, struct queue *reads, int error, bo
         struct store_read *read = read_of(reads->next);
         read->status = damaged && error != -EIO ? KHO_EDAMAGED : error;
         read->state = WIRE_VALUE_UNKNOWN;
+        if (KHO_PLANTED(damage_as_absent) && damaged)
+            read->status = read->state = WIRE_ABSENT;
         read_finish(reader, read);
     }
 }

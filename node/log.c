@@ -365,7 +365,7 @@ static bool footer_start(struct log *log)
         footer_maker_skip(&depot->tail); /* a start reads the blocks */
         return true;
     }
-    if (f->flying)
+    if (f->flying && !KHO_PLANTED(footer_buffer_reused))
         return false;
     struct footer_head head = {.segment = segment->id,
                                .offset = log->position,
@@ -477,7 +477,7 @@ static bool commit_start(struct log *log, struct commit *c, struct kho_now now)
     c->state = COMMIT_FLYING;
     queue_push(&log->flying, &c->link);
     log->flying_count++;
-    c->op = (struct op){.flags = OP_WRITE_DURABLE,
+    c->op = (struct op){.flags = KHO_PLANTED(commit_not_synced) ? 0 : OP_WRITE_DURABLE,
                         .file = segment->file,
                         .conn = -1,
                         .offset = c->offset,
@@ -485,6 +485,8 @@ static bool commit_start(struct log *log, struct commit *c, struct kho_now now)
                         .len = c->length};
     depot_push(log->depot, &c->op, OP_WRITE, PURPOSE_COMMIT, c);
     tail_note(log, c);
+    if (KHO_PLANTED(index_before_durable))
+        log_show(log, c);
     if (footer_due(&log->depot->tail, log->position))
         footer_start(log);
     return true;

@@ -38,4 +38,7 @@ int log_place_check(const struct log *log, uint64_t bytes, uint32_t records, boo
  * block. */
 bool log_gather_full(const struct log *log, uint32_t records, uint32_t blocks);
 
+/* Only where faults are planted (kho/planted.h). */
+void log_show(struct log *log, struct commit *commit);
+
 #endif

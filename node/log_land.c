@@ -16,11 +16,15 @@ static void land_copy(struct log *log, const struct commit *c, const struct pend
     const struct commit_block *b = &c->blocks[p->block];
     uint64_t place = place_encode(c->segment, c->offset + b->offset, BLOCK_HEAD + b->stored_len);
     if (!index_get(log->index, p->collection, p->partition, p->tag, &old) ||
-        version_compare(old.version, p->version) != 0 ||
-        (old.place != p->from && old.place != PLACE_UNKNOWN))
+        (version_compare(old.version, p->version) != 0 && !KHO_PLANTED(compact_repoints_blindly)) ||
+        (!KHO_PLANTED(compact_repoints_blindly) && old.place != p->from &&
+         old.place != PLACE_UNKNOWN))
         return;
     index_repoint(log->index, p->collection, p->partition, p->tag, place);
     live_lose(manifest, old.place, old.value_bytes);
+    if (KHO_PLANTED(compact_drops_deletes) && p->tombstone &&
+        index_remove(log->index, p->collection, p->partition, p->tag))
+        return;
     live_gain(manifest, place, old.value_bytes);
     if (old.place == PLACE_UNKNOWN && log->depot->values_unknown > 0)
         log->depot->values_unknown--;
@@ -52,6 +56,19 @@ static bool land_entry(struct log *log, const struct commit *c, const struct pen
         index_unreserve(log->index, 1);
     return true;
 }
+
+#ifdef KHO_WITH_PLANTED
+/* The entries of a commit under way enter the index. */
+void log_show(struct log *log, struct commit *c)
+{
+    for (uint32_t i = 0; i < c->entry_count; i++) {
+        if (c->entries[i].copy || c->entries[i].dead)
+            continue;
+        (void)land_entry(log, c, &c->entries[i]);
+        c->entries[i].reserved = false;
+    }
+}
+#endif
 
 /* The index's cache misses of the entries to come overlap with the work on this one; new keys may
  * move their bucket. */
@@ -187,7 +204,8 @@ void log_completed(struct log *log, struct op *op, struct kho_now now)
     struct commit *c = op->context;
     KHO_ASSERT(c->state == COMMIT_FLYING && &c->op == op);
     log->idle_since_ns = now.mono_ns;
-    if (op->result < 0 || (uint32_t)op->result != op->len) {
+    bool failed = op->result < 0 || (uint32_t)op->result != op->len;
+    if (failed && !KHO_PLANTED(failed_write_acked)) {
         int error = op->result < 0 ? op->result : -EIO;
         const struct segment *segment = manifest_segment(&log->depot->manifest, c->segment);
         if (!log->depot->read_only)
@@ -196,6 +214,8 @@ void log_completed(struct log *log, struct op *op, struct kho_now now)
         return;
     }
     c->state = COMMIT_DONE;
+    if (KHO_PLANTED(lands_out_of_order) && c->landed == 0)
+        land(log, c);
     land_what_can(log, now);
 }
 

@@ -63,7 +63,8 @@ static void push(struct maker *maker, uint8_t step, enum op_kind kind)
         uint64_t size = maker->depot->options.segment_bytes;
         KHO_ASSERT(size <= UINT32_MAX);
         op->len = (uint32_t)size;
-        op->flags = maker->recycled != 0 ? OP_ALLOCATE_ZEROS : 0;
+        op->flags =
+            maker->recycled != 0 && !KHO_PLANTED(recycled_not_zeroed) ? OP_ALLOCATE_ZEROS : 0;
     }
     depot_push(maker->depot, op, kind, PURPOSE_MAKE, maker);
 }
@@ -177,7 +178,8 @@ static void head_write(struct maker *maker, struct kho_now now)
 static void zero_next(struct maker *maker, struct kho_now now)
 {
     maker->waiting = false;
-    if (maker->hurry || maker->zeroed >= maker->depot->options.segment_bytes)
+    if ((KHO_PLANTED(recycled_not_zeroed) && maker->recycled != 0) || maker->hurry ||
+        maker->zeroed >= maker->depot->options.segment_bytes)
         head_write(maker, now);
     else if (maker->zeroed < maker->zeros_wanted)
         push(maker, STEP_ZERO, OP_WRITE);

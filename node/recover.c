@@ -325,6 +325,8 @@ static int segment_completed(struct recover *recover, struct segment *s)
                     (unsigned long long)s->id, depot_error_text(result, text, sizeof text));
         return 0;
     }
+    if (KHO_PLANTED(start_without_sync))
+        return 0;
     return s->sealed ? 0 : push(recover, OP_SYNC, recover->op.name, s->file, STEP_SYNC);
 }
 

@@ -80,7 +80,7 @@ static int fail(struct replace *replace, int error)
 int replace_completed(struct replace *replace, struct op *op)
 {
     KHO_ASSERT(replace_busy(replace) && op == &replace->op);
-    if (op->result < 0)
+    if (op->result < 0 && !(KHO_PLANTED(failed_sync_ignored) && op->kind == OP_SYNC))
         return fail(replace, op->result);
     if (op->kind == OP_WRITE && (uint32_t)op->result != op->len)
         return fail(replace, -EIO);
@@ -100,6 +100,8 @@ int replace_completed(struct replace *replace, struct op *op)
     case STEP_CLOSE:
         if (replace->error != 0)
             return fail(replace, replace->error);
+        if (KHO_PLANTED(folder_not_synced))
+            return replace->step = STEP_IDLE;
         push(replace, STEP_FOLDER, OP_SYNC_FOLDER);
         return 1;
     default:

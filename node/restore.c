@@ -210,7 +210,8 @@ static void gathered_add(struct restore *restore, struct footer_cursor *cursor)
     uint64_t place = place_in_slot(restore->slot, e.place);
     live_found(&restore->depot->manifest, place, e.value_bytes);
     restore->enter->records++;
-    if (!enter_counts(restore->enter, e.partition, cursor->footer->head.epoch))
+    if (!enter_counts(restore->enter, e.partition, cursor->footer->head.epoch) ||
+        (KHO_PLANTED(deletes_not_restored) && e.tombstone))
         return;
     bool damaged = enter_damaged(restore->enter, place_offset(place));
     *gather_next(&restore->gather) = (struct index_entry){.tag = e.tag,

@@ -96,7 +96,8 @@ void retire_turn(struct retire *retire)
 {
     struct reader *reader = retire->reader;
     kept_drop(retire);
-    if (retire->step != STEP_LISTED || !retire->durable || reader_names(reader, retire->slot))
+    if (retire->step != STEP_LISTED || (!retire->durable && !KHO_PLANTED(retired_unlogged)) ||
+        reader_names(reader, retire->slot))
         return;
     struct segment *segment = manifest_segment(&retire->depot->manifest, retire->slot);
     if (segment->users > 0)

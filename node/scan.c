@@ -113,7 +113,7 @@ static bool footer_at(const struct scan *scan, const uint8_t *bytes, struct foot
 /* A footer is known to be good for a start once all that it covers is known to be durable. */
 static void seen_confirm(const struct scan *scan, struct segment *s)
 {
-    if (s->seen.length == 0 || s->seen.last > scan->durable)
+    if (s->seen.length == 0 || (s->seen.last > scan->durable && !KHO_PLANTED(footer_trusted)))
         return;
     s->footer = s->seen.offset;
     s->footer_bytes = s->seen.length;
@@ -243,6 +243,8 @@ static int rot(struct scan *scan, uint64_t offset, uint64_t length, const char *
     if (manifest_damage_known(&depot->manifest, s->id, offset, length))
         return 0;
     uint64_t episode;
+    if (KHO_PLANTED(rot_forgotten))
+        return 0;
     int error = depot_open_everywhere(depot, &depot->map, WIRE_EPISODE_ROT, scan->now, &episode);
     if (error != 0)
         return error;
@@ -297,7 +299,7 @@ static int cut(struct scan *scan, uint64_t position, bool torn)
     struct depot *depot = scan->depot;
     struct segment *s = slot_segment(scan, scan->slot);
     scan->cut = true;
-    s->sealed = true;
+    s->sealed = !KHO_PLANTED(unsealed_after_cut);
     s->end = position;
     s->last = scan->highest;
     s->last_checksum = scan->predecessor;
@@ -455,8 +457,9 @@ static int continues(struct scan *scan, const struct commit_head *head)
         head->sequence == scan->expected && kho_id_equal(&head->predecessor, &scan->predecessor);
     if (chained && scan->gap == NO_GAP)
         return 1;
-    if (!chained && scan->expected > scan->durable) {
-        bool torn = head->sequence > scan->expected && !scan->gap_dirty;
+    if (!chained && (scan->expected > scan->durable || KHO_PLANTED(rot_truncated))) {
+        bool torn =
+            KHO_PLANTED(rot_truncated) || (head->sequence > scan->expected && !scan->gap_dirty);
         int error = cut(scan, from, torn);
         return error != 0 ? error : 0;
     }
@@ -482,8 +485,10 @@ static int commit_scan(struct scan *scan, const struct commit_head *head, struct
     if (go_on != 1)
         return go_on;
     commit_check(bytes, head, &scan->depot->manifest.identity, &check);
-    if (!check.whole && head->sequence > scan->durable)
-        return cut(scan, scan->gap != NO_GAP ? scan->gap : scan->position, check.torn);
+    if (!check.whole && (head->sequence > scan->durable || KHO_PLANTED(rot_truncated)) &&
+        !KHO_PLANTED(torn_tail_taken))
+        return cut(scan, scan->gap != NO_GAP ? scan->gap : scan->position,
+                   check.torn || KHO_PLANTED(rot_truncated));
     if (!check.padding)
         world_event(scan->depot->world, EVENT_WARNING,
                     "segment-%016llx offset %llu: bytes between the blocks of a commit changed; "

@@ -242,7 +242,7 @@ bool serve_is_replica(const struct serve *serve, uint32_t partition, uint32_t re
     const struct shard_options *options = serve->options;
     /* Another shard's partition would be answered as absent here. */
     return self >= 0 && partition < map->partitions &&
-           partition % options->shard_count == options->shard &&
+           (partition % options->shard_count == options->shard || KHO_PLANTED(wrong_shard)) &&
            map_is_replica(map, partition, replicas, (uint32_t)self);
 }
 

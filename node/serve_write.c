@@ -208,6 +208,8 @@ static void write_answer(struct request *request, bool durable)
 void serve_write_progress(struct serve *serve)
 {
     uint64_t reached = store_durable(serve->store);
+    if (KHO_PLANTED(ack_before_durable))
+        reached = store_sequence_taken(serve->store);
     bool failed = store_failed(serve->store) != 0;
     while (!queue_empty(&serve->waiting)) {
         struct request *request = KHO_CONTAINER_OF(serve->waiting.next, struct request, link);

@@ -152,8 +152,8 @@ static void log_resume(struct store *store)
     struct depot *depot = &store->depot;
     const struct scan *scan = &store->recover.scan;
     uint32_t tail = segments_settle(store);
-    log->sequence = scan->highest;
-    log->durable = scan->highest;
+    log->sequence = KHO_PLANTED(sequence_reused) ? scan->expected - 1 : scan->highest;
+    log->durable = log->sequence;
     log->predecessor = scan->predecessor;
     /* A mark at the end, or a sealed end in the manifest, says already that all is durable. */
     log->marked = tail == LOG_NO_SEGMENT || scan->last_empty ? log->durable : UINT64_MAX;

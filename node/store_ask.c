@@ -37,9 +37,11 @@ void store_probe(const struct store *store, uint32_t collection, uint32_t partit
     }
     answer.floor = depot->manifest.floors[partition].floor;
     answer.drops = depot->manifest.floors[partition].drops;
-    if (manifest_hides(&depot->manifest, partition) != 0) {
+    if (manifest_hides(&depot->manifest, partition) != 0 && !KHO_PLANTED(hidden_partition_votes)) {
         answer.state = WIRE_UNKNOWN;
-    } else if (index_get(depot->index, collection, partition, key_tag(hash), &entry)) {
+    } else if (index_get(depot->index, collection, partition, key_tag(hash), &entry) &&
+               !(KHO_PLANTED(damage_as_absent) && entry.place == PLACE_UNKNOWN) &&
+               !(KHO_PLANTED(delete_absent) && entry.tombstone)) {
         answer.version = entry.version;
         answer.state = entry_state(&entry);
     }

@@ -87,14 +87,14 @@ static int judge(struct store *store, uint32_t partition, struct key_tag tag,
     if (!copy && too_far(record->version.counter, known, floor->floor, now))
         return KHO_ETOOFAR;
     if (look.same) {
-        *ret_sequence = look.same_sequence;
+        *ret_sequence = KHO_PLANTED(retry_acked_early) ? store->log.durable : look.same_sequence;
         return look.same_conflict ? KHO_ECONFLICT : VERDICT_THERE;
     }
     int order = there ? version_compare(record->version, entry.version) : 1;
     if (order == 0 && same_check(store, tag, record, &entry) != 0)
         return KHO_ECONFLICT;
     /* Below a version whose value is unknown it is stored: that value may be nowhere else (R2). */
-    if (order <= 0 && entry.place != PLACE_UNKNOWN) {
+    if (order <= 0 && entry.place != PLACE_UNKNOWN && !KHO_PLANTED(lower_replaces)) {
         *ret_sequence = store->log.durable;
         return VERDICT_THERE;
     }

@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <kho/planted.h>
+
 /* An assert states what our own code guarantees. Bytes from a disk or a network never reach one:
  * they are checked and earn an error. */
 #define KHO_ASSERT(condition)                                                                      \

@@ -54,7 +54,7 @@ static inline uint64_t version_stamp(uint64_t highest, uint64_t floor, uint64_t 
     if (highest >= KHO_COUNTER_MAX || floor >= KHO_COUNTER_MAX)
         return 0;
     if (counter <= highest)
-        counter = highest + 1;
+        counter = highest + !KHO_PLANTED(stamp_not_above);
     if (counter <= floor)
         counter = floor + 1;
     return counter;
