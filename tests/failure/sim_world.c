@@ -147,6 +147,8 @@ void __wrap_vdisk_submit(struct vdisk *disk, struct op *op)
         __real_vdisk_submit(disk, op);
         return;
     }
+    if (op->kind == OP_READ)
+        vdisk_harm(disk);
     op->result = error;
     disks[at].done(disks[at].arg, op);
 }

@@ -129,6 +129,8 @@ void answer_take(struct client_end *end, const struct client_done *done)
 {
     struct sim *sim = end->cluster->sim;
     struct answer *a = answer_of(end, done);
+    if (done->verb == CLIENT_CLOSED && queue_empty(&end->answers))
+        return; /* no call, and none is left over */
     if (done->last)
         sim_trace(sim, "client %u: verb %d ends: %d", end->index, (int)done->verb, done->status);
     if (a == NULL) {

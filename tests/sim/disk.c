@@ -405,6 +405,11 @@ bool vdisk_spoil(struct vdisk *disk, struct file_name name, uint64_t offset, siz
     return true;
 }
 
+void vdisk_harm(struct vdisk *disk)
+{
+    disk->hurt = true;
+}
+
 bool vdisk_hurt(const struct vdisk *disk)
 {
     return disk->hurt;

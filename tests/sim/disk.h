@@ -65,6 +65,8 @@ bool vdisk_spoilt(const struct vdisk *disk, struct file_name name, uint64_t offs
 
 /* Something was done to what is on it, or it lied: damage may be found. */
 bool vdisk_hurt(const struct vdisk *disk);
+/* Something was, by others than the disk's own faults. */
+void vdisk_harm(struct vdisk *disk);
 /* Completions go to another owner from now on. */
 void vdisk_owner(struct vdisk *disk, void *owner);
 /* A copy of what the disk holds, as another disk. */
