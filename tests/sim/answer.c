@@ -18,6 +18,9 @@ static char *text_of(const char *text)
 
 void answer_fini(struct answer *answer)
 {
+    /* A caller that gave up waiting: its frame goes, the call may not find it again. */
+    if (!answer->done && answer->link.next != NULL)
+        queue_remove(&answer->link);
     for (size_t i = 0; i < answer->count; i++) {
         if (answer->results != NULL) {
             free((void *)(uintptr_t)answer->results[i].key);

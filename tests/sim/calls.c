@@ -179,6 +179,7 @@ static void write_end(struct job *job, struct job_item *item, const struct kho_r
         version_check(w, version_of(r));
     w->ops_ok += end == HISTORY_OK;
     w->ops_failed += end == HISTORY_NOT;
+    w->checked.refused_full += r->status == KHO_EFULL;
     w->ops_doubtful += end == HISTORY_IN_DOUBT;
     history_end(&w->history, item->op, end, 0, version_of(r));
     item->token = r->token;
@@ -399,37 +400,44 @@ static void client_think(void *owner, uint64_t client)
     job_start(job);
 }
 
-void workload_begin(struct workload *w)
+void workload_keys(struct workload *w)
 {
-    for (uint32_t i = 0; i < w->plan.keys && w->round == 1; i++) {
+    for (uint32_t i = 0; i < w->plan.keys; i++) {
         char key[16];
         int len = snprintf(key, sizeof key, "key-%u", i);
         slot_add(w, key, (size_t)len, history_key(&w->history), false);
     }
+}
+
+void workload_begin(struct workload *w)
+{
     w->calls_left = w->plan.calls;
     for (uint32_t i = 0; i < w->plan.clients; i++)
         for (uint32_t d = 0; d < w->plan.depth; d++)
             sim_after(w->sim, dice_below(&w->dice[i], 10 * SIM_MS), client_think, w, i);
 }
 
+void workload_put(struct workload *w, struct client_end *end, const struct slot *slot, bool del)
+{
+    struct kho_item item = {.key = slot->bytes, .key_len = slot->len};
+    struct answer a = {0};
+    uint64_t value = del ? 0 : value_new(w);
+    size_t op = history_begin(&w->history, slot->history_key, end->index, HISTORY_WRITE, value);
+    uint8_t *bytes = del ? NULL : value_make(w, value, &item.value_len);
+    item.value = bytes;
+    int rc = answer_records(&a, end, del ? CLIENT_DEL : CLIENT_PUT,
+                            slot->event ? "events" : "records", &item, 1, 10000);
+    if (rc != 0 || !answer_wait(&a, end, 60 * SIM_S) || a.count != 1 || a.results[0].status != 0)
+        sim_fail(w->sim, "all is healed: a %s of key %u fails (%d, %d)", del ? "delete" : "put",
+                 slot->history_key, rc, a.count == 1 ? a.results[0].status : 0);
+    else
+        history_end(&w->history, op, HISTORY_OK, 0, version_of(&a.results[0]));
+    free(bytes);
+    answer_fini(&a);
+}
+
 void workload_put_all(struct workload *w, struct client_end *end)
 {
-    for (size_t i = 0; i < w->plan.keys && !w->sim->failed; i++) {
-        const struct slot *slot = &w->slots[i];
-        struct kho_item item = {.key = slot->bytes, .key_len = slot->len};
-        struct answer a = {0};
-        uint64_t value = value_new(w);
-        size_t op = history_begin(&w->history, slot->history_key, end->index, HISTORY_WRITE, value);
-        uint8_t *bytes = value_make(w, value, &item.value_len);
-        item.value = bytes;
-        int rc = answer_records(&a, end, CLIENT_PUT, "records", &item, 1, 10000);
-        if (rc != 0 || !answer_wait(&a, end, 60 * SIM_S) || a.count != 1 ||
-            a.results[0].status != 0)
-            sim_fail(w->sim, "healed and repaired: a put of key %u fails (%d, %d)",
-                     slot->history_key, rc, a.count == 1 ? a.results[0].status : 0);
-        else
-            history_end(&w->history, op, HISTORY_OK, 0, version_of(&a.results[0]));
-        free(bytes);
-        answer_fini(&a);
-    }
+    for (size_t i = 0; i < w->plan.keys && !w->sim->failed; i++)
+        workload_put(w, end, &w->slots[i], false);
 }

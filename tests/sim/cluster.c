@@ -235,6 +235,18 @@ static void shard_hale(const struct node_shard *s)
     }
 }
 
+/* A start may use more for a while, and says so by its bound. */
+static void memory_look(const struct node_shard *s)
+{
+    uint64_t max = shard_phase(s->shard) == SHARD_SERVING ? s->node->memory_max
+                                                          : shard_stat(s->shard, STAT_memory_max);
+    uint64_t bytes = shard_stat(s->shard, STAT_memory_bytes);
+    s->node->cluster->memory_looks++;
+    if (bytes > max)
+        sim_fail(s->node->cluster->sim, "%s.%u uses %llu bytes of memory, its bound is %llu",
+                 s->node->name, s->number, (unsigned long long)bytes, (unsigned long long)max);
+}
+
 static void shard_turn(struct node_shard *s, struct kho_now now)
 {
     enum shard_phase before = shard_phase(s->shard);
@@ -244,6 +256,7 @@ static void shard_turn(struct node_shard *s, struct kho_now now)
     shard_turn_end(s->shard, now);
     shard_ops(s);
     shard_events(s);
+    memory_look(s);
     enum shard_phase phase = shard_phase(s->shard);
     if (phase == SHARD_SERVING && s->turns++ % 32 == 0)
         shard_hale(s);
@@ -520,7 +533,7 @@ void node_start(struct node *node)
     options.scrub_ms = cluster->options.scrub_ms;
     options.compact_dead_percent = cluster->options.compact_dead_percent;
     options.alignment = cluster->options.alignment;
-    options.memory_max = cluster->options.memory_max;
+    options.memory_max = node->memory_max = cluster->options.memory_max;
     options.connections_max = cluster->options.net.connections_max;
     options.commits_max = cluster->options.commits_max;
     options.footer_entries = cluster->options.footer_entries;

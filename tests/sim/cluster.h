@@ -14,12 +14,13 @@
 #include "sim.h"
 
 /* "records" and "events". */
-enum { CLUSTER_COLLECTIONS = 2, NODE_SHARDS_MAX = 3 };
+enum { CLUSTER_COLLECTIONS = 2, CLUSTER_BALLAST_MAX = 128, NODE_SHARDS_MAX = 3 };
 
 struct cluster_options {
     uint32_t nodes, clients;
     uint32_t shards; /* of each node, 1 to NODE_SHARDS_MAX */
     uint32_t partitions;
+    uint32_t ballast; /* further collections of the first map, "ballast-<i>" */
     uint8_t replicas, write_quorum, read_quorum;
     uint32_t alignment;
     uint32_t commits_max;
@@ -59,6 +60,7 @@ struct node {
     bool map_due;           /* shards behind are about to be brought the newest map */
     uint64_t map_spread_at; /* then pushes are answered though a shard is behind */
     uint64_t life;          /* counts the starts */
+    uint64_t memory_max;    /* of each shard, since the last one */
     bool silent;            /* down without answering: no power */
     bool stopping;
     uint32_t crash_after; /* crashes once it asked for so many more ops; 0: doesn't */
@@ -103,6 +105,7 @@ struct cluster {
     uint32_t client_count;
     /* Asks whether a node may crash now, as was planned; it will be down behind it. NULL: never. */
     bool (*may_crash)(void *owner, struct node *node);
+    uint64_t memory_looks; /* at what a shard uses, which stays within its bound */
     void *owner;
     struct vdisk **given_back; /* copies of disks, which events may still know */
     size_t given_back_count;

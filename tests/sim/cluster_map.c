@@ -17,7 +17,8 @@ uint8_t *cluster_map_make(struct cluster *cluster, uint64_t epoch, size_t *ret_l
 {
     const struct cluster_options *o = &cluster->options;
     struct map_node nodes[VNET_NODES_MAX] = {0};
-    struct map_collection collections[CLUSTER_COLLECTIONS] = {0};
+    struct map_collection collections[CLUSTER_COLLECTIONS + CLUSTER_BALLAST_MAX] = {0};
+    uint32_t collection_count = CLUSTER_COLLECTIONS + o->ballast;
     size_t cells = (size_t)o->partitions * o->replicas;
     uint16_t *table = malloc(cells * sizeof *table);
     uint32_t *since = malloc(cells * sizeof *since);
@@ -34,8 +35,13 @@ uint8_t *cluster_map_make(struct cluster *cluster, uint64_t epoch, size_t *ret_l
         nodes[i].since = 1;
     }
     static const char *const names[CLUSTER_COLLECTIONS] = {"records", "events"};
-    for (uint32_t i = 0; i < CLUSTER_COLLECTIONS; i++) {
-        snprintf(collections[i].name, sizeof collections[i].name, "%s", names[i]);
+    KHO_ASSERT(o->ballast <= CLUSTER_BALLAST_MAX);
+    for (uint32_t i = 0; i < collection_count; i++) {
+        if (i < CLUSTER_COLLECTIONS)
+            snprintf(collections[i].name, sizeof collections[i].name, "%s", names[i]);
+        else
+            snprintf(collections[i].name, sizeof collections[i].name, "ballast-%u",
+                     i - CLUSTER_COLLECTIONS);
         collections[i].id = i + 1;
         collections[i].replicas = o->replicas;
         collections[i].separator = KHO_NO_SEPARATOR;
@@ -50,7 +56,7 @@ uint8_t *cluster_map_make(struct cluster *cluster, uint64_t epoch, size_t *ret_l
                               .read_quorum = o->read_quorum,
                               .width = o->replicas,
                               .node_count = (uint16_t)o->nodes,
-                              .collection_count = CLUSTER_COLLECTIONS,
+                              .collection_count = (uint16_t)collection_count,
                               .changed_ms = cluster->wall_ms,
                               .nodes = nodes,
                               .collections = collections,

@@ -130,7 +130,9 @@ uint64_t inode_used(const struct inode *inode)
 {
     for (size_t i = inode->chunk_count; i-- > 0;) {
         const struct chunk *chunk = inode->chunks[i];
-        for (size_t n = CHUNK; chunk != NULL && n > 0; n--)
+        if (chunk == NULL || all_zero(chunk->seen, CHUNK))
+            continue;
+        for (size_t n = CHUNK; n > 0; n--)
             if (chunk->seen[n - 1] != 0)
                 return kho_min(i * CHUNK + n, inode->size);
     }

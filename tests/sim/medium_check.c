@@ -40,6 +40,8 @@ void medium_view_fini(struct medium_view *view)
 static void record_check(struct workload *w, const struct known *known, const char *name,
                          const struct medium_scan *scan, const struct medium_record *r)
 {
+    if (r->collection > CLUSTER_COLLECTIONS)
+        return; /* ballast (memory.c): no history has it */
     const struct slot *slot = known_slot(known, r->collection, scan->keys + r->key_at, r->key_len);
     uint64_t value = r->tombstone ? 0 : known_value(known, &r->hash);
     const struct known_write *write = &known->writes[value];
@@ -121,35 +123,33 @@ void medium_check_records(struct workload *w, const struct medium_view *view, bo
     known_fini(&known);
 }
 
-static bool slot_is(const struct slot *slot, const struct medium_scan *scan,
-                    const struct medium_record *r)
-{
-    return known_slot_compare(r->collection, scan->keys + r->key_at, r->key_len, slot) == 0;
-}
-
-static bool slots_have(const struct slot *slots, size_t count, const struct medium_scan *scan,
-                       const struct medium_record *r)
+static bool keys_have(const struct medium_key *keys, size_t count, const struct medium_scan *scan,
+                      const struct medium_record *r)
 {
     for (size_t i = 0; i < count; i++)
-        if (slot_is(&slots[i], scan, r))
+        if (keys[i].collection == r->collection && keys[i].len == r->key_len &&
+            memcmp(keys[i].bytes, scan->keys + r->key_at, r->key_len) == 0)
             return true;
     return false;
 }
 
 void medium_check_orphans(const struct workload *w, const struct medium_scan *scan,
-                          struct slot **slots, size_t *count)
+                          struct medium_key **keys, size_t *count)
 {
     for (size_t i = 0; i < scan->count; i++) {
         const struct medium_record *r = &scan->records[i];
-        if (!medium_scan_is_newest(scan, i) || r->key_len > sizeof(*slots)->bytes ||
-            slots_have(w->slots, w->slot_count, scan, r) || slots_have(*slots, *count, scan, r))
+        bool told = false;
+        for (size_t k = 0; k < w->slot_count && !told; k++)
+            told = known_slot_compare(r->collection, scan->keys + r->key_at, r->key_len,
+                                      &w->slots[k]) == 0;
+        if (told || !medium_scan_is_newest(scan, i) || r->key_len > sizeof(*keys)->bytes ||
+            keys_have(*keys, *count, scan, r))
             continue;
-        *slots = realloc(*slots, (*count + 1) * sizeof **slots);
-        KHO_ASSERT(*slots != NULL);
-        struct slot *slot = &(*slots)[(*count)++];
-        *slot = (struct slot){
-            .len = r->key_len, .history_key = UINT32_MAX, .event = r->collection == 2};
-        memcpy(slot->bytes, scan->keys + r->key_at, r->key_len);
+        *keys = realloc(*keys, (*count + 1) * sizeof **keys);
+        KHO_ASSERT(*keys != NULL);
+        struct medium_key *key = &(*keys)[(*count)++];
+        *key = (struct medium_key){.collection = r->collection, .len = r->key_len};
+        memcpy(key->bytes, scan->keys + r->key_at, r->key_len);
     }
 }
 

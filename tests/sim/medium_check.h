@@ -19,9 +19,15 @@ void medium_view_fini(struct medium_view *view);
  * has the value that was written with it, and none is there of a write that ended as not applied.
  */
 void medium_check_records(struct workload *workload, const struct medium_view *view, bool repaired);
-/* Adds to `slots` (realloc'ed, `*count` of them) the keys of a disk that no client was told of. */
+/* A key as it is on some disk. */
+struct medium_key {
+    uint32_t collection;
+    size_t len;
+    uint8_t bytes[32];
+};
+/* Adds to `keys` (realloc'ed, `*count` of them) those of a disk that no client was told of. */
 void medium_check_orphans(const struct workload *workload, const struct medium_scan *scan,
-                          struct slot **slots, size_t *count);
+                          struct medium_key **keys, size_t *count);
 /* The digests that each shard answers are those of what is on its disk. */
 void medium_check_digests(struct workload *workload, const struct medium_view *view);
 /* Each shard votes: no episode, not suspect, not read-only, in the newest epoch, and its durable

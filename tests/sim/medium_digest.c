@@ -29,6 +29,12 @@ struct digest {
     unsigned __int128 sum;
 };
 
+/* Those that have records. */
+static uint32_t collections(const struct workload *w)
+{
+    return CLUSTER_COLLECTIONS + w->cluster->options.ballast;
+}
+
 /* What one record adds: the hash of the upper 72 bits of its key's hash, its version with the top
  * bit of the counter set for a tombstone, seeded with the cluster's seed. */
 static void digest_add(struct digest *digest, const struct workload *w,
@@ -72,7 +78,7 @@ static void digests_of(struct workload *w, const char *name, const struct medium
     uint32_t partitions = w->cluster->options.partitions;
     for (size_t i = 0; i < scan->count && !w->sim->failed; i++) {
         const struct medium_record *r = &scan->records[i];
-        if (r->collection < 1 || r->collection > CLUSTER_COLLECTIONS) {
+        if (r->collection < 1 || r->collection > collections(w)) {
             sim_fail(w->sim, "%s has a record of collection %u", name, r->collection);
             return;
         }
@@ -144,7 +150,7 @@ static void digest_take(struct workload *w, const char *name, const uint8_t *ent
 {
     uint32_t collection = kho_load32(entry + ENTRY_COLLECTION);
     uint32_t partition = kho_load32(entry + ENTRY_PARTITION);
-    if (collection < 1 || collection > CLUSTER_COLLECTIONS ||
+    if (collection < 1 || collection > collections(w) ||
         partition >= w->cluster->options.partitions) {
         sim_fail(w->sim, "%s answers a digest of collection %u, partition %u", name, collection,
                  partition);
@@ -201,7 +207,7 @@ static void disk_tell(struct workload *w, const char *name, const struct medium_
 static void shard_digests_check(struct workload *w, struct node *node, uint32_t shard,
                                 const struct medium_scan *scan)
 {
-    size_t count = (size_t)CLUSTER_COLLECTIONS * w->cluster->options.partitions;
+    size_t count = (size_t)collections(w) * w->cluster->options.partitions;
     struct digest *digests = zeros(count, sizeof *digests);
     struct digest *told = zeros(count, sizeof *told);
     digests_of(w, node->name, scan, digests);
@@ -209,7 +215,7 @@ static void shard_digests_check(struct workload *w, struct node *node, uint32_t 
         digests_ask(w, node, shard, told);
     for (size_t i = 0; i < count && !w->sim->failed; i++) {
         const struct digest *t = &told[i], *d = &digests[i];
-        w->checked.digests++;
+        w->checked.digests += t->count != 0 || d->count != 0;
         if (digest_equal(t, d))
             continue;
         if ((w->weak_ever >> node->index & 1) != 0 && digest_explained(w, scan, i, t)) {

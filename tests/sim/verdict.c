@@ -31,9 +31,8 @@ static int probe(struct raw *raw, const struct slot *slot, uint32_t partition, s
     return 0;
 }
 
-/* What the k-th replica of a key says of it, told to the story, too. */
-static int ask_replica(struct workload *w, const struct slot *slot, uint32_t k,
-                       struct wire_probe_answer *ret_answer)
+int verdict_probe(struct workload *w, const struct slot *slot, uint32_t k,
+                  struct wire_probe_answer *ret_answer)
 {
     const struct cluster_options *o = &w->cluster->options;
     uint32_t collection = slot->event ? 2 : 1;
@@ -63,7 +62,7 @@ static bool orphaned(struct workload *w, const struct slot *slot)
     bool whole = false;
     for (uint32_t k = 0; k < o->replicas; k++) {
         struct wire_probe_answer got;
-        if (ask_replica(w, slot, k, &got) != 0 || got.state == WIRE_UNKNOWN)
+        if (verdict_probe(w, slot, k, &got) != 0 || got.state == WIRE_UNKNOWN)
             return false;
         int order = version_compare(got.version, newest);
         if (got.state == WIRE_ABSENT || order < 0)
@@ -76,51 +75,43 @@ static bool orphaned(struct workload *w, const struct slot *slot)
            version_compare(newest, history_acknowledged(&w->history, slot->history_key)) > 0;
 }
 
-static int read_one(struct raw *raw, const struct slot *slot, uint32_t partition,
-                    struct key_hash hash)
+static int read_one(struct raw *raw, uint32_t collection, const uint8_t *key, size_t key_len,
+                    uint32_t partition, struct key_hash hash)
 {
     uint8_t body[WIRE_READ_ASK + KHO_KEY_MAX];
     const uint8_t *answer;
     struct wire_head head;
-    struct wire_read_ask ask = {.collection = slot->event ? 2 : 1,
+    struct wire_read_ask ask = {.collection = collection,
                                 .partition = partition,
-                                .key_len = (uint16_t)slot->len,
+                                .key_len = (uint16_t)key_len,
                                 .ask = KHO_READ_HEAD,
                                 .hash = hash,
-                                .key = slot->bytes};
+                                .key = key};
     wire_read_ask_encode(&ask, body);
     raw_send(raw, WIRE_READ, 0, 1, raw->hello.epoch, raw->hello.map_hash, body,
-             WIRE_READ_ASK + slot->len);
+             WIRE_READ_ASK + key_len);
     return raw_receive(raw, &head, &answer);
 }
 
-/* Keys that are on some disk and that no client was told of: appended, with an end in doubt. */
-static size_t orphans(struct workload *w, struct slot **ret_slots)
+/* All keys that are on some disk, or were told to a client. */
+static size_t all_keys(struct workload *w, struct medium_key **ret_keys)
 {
     struct medium_view view;
-    size_t count = 0;
-    *ret_slots = NULL;
+    size_t count = w->slot_count;
+    struct medium_key *keys = calloc(count + 1, sizeof *keys);
+    KHO_ASSERT(keys != NULL);
+    for (size_t i = 0; i < count; i++) {
+        keys[i] =
+            (struct medium_key){.collection = w->slots[i].event ? 2 : 1, .len = w->slots[i].len};
+        memcpy(keys[i].bytes, w->slots[i].bytes, w->slots[i].len);
+    }
     medium_view_take(w, &view);
     for (uint32_t n = 0; n < w->cluster->options.nodes && !w->sim->failed; n++)
         for (uint32_t k = 0; k < w->cluster->options.shards; k++)
-            medium_check_orphans(w, &view.scans[n][k], ret_slots, &count);
+            medium_check_orphans(w, &view.scans[n][k], &keys, &count);
     medium_view_fini(&view);
+    *ret_keys = keys;
     return count;
-}
-
-static int read_slots(struct workload *w, struct raw *raw, uint32_t shard, const struct slot *slots,
-                      size_t count)
-{
-    const struct cluster_options *o = &w->cluster->options;
-    int rc = 0;
-    for (size_t i = 0; i < count && rc == 0; i++) {
-        struct key_hash hash =
-            key_hash(slots[i].event ? 2 : 1, slots[i].bytes, slots[i].len, w->cluster->map_seed);
-        uint32_t partition = (uint32_t)(hash.low & (o->partitions - 1));
-        if (partition % o->shards == shard)
-            rc = read_one(raw, &slots[i], partition, hash);
-    }
-    return rc;
 }
 
 /* Each record is read on each replica, so that rot shows which no reader has met: a repair mends
@@ -128,21 +119,25 @@ static int read_slots(struct workload *w, struct raw *raw, uint32_t shard, const
 static void read_each(struct workload *w)
 {
     const struct cluster_options *o = &w->cluster->options;
-    struct slot *more;
-    size_t more_count = orphans(w, &more);
+    struct medium_key *keys;
+    size_t count = all_keys(w, &keys);
     for (uint32_t n = 0; n < o->nodes * o->shards && !w->sim->failed; n++) {
         struct node *node = &w->cluster->nodes[n / o->shards];
         struct raw raw;
         int rc = raw_open_shard(&raw, node, n % o->shards, &w->cluster->id, 0);
-        if (rc == 0)
-            rc = read_slots(w, &raw, n % o->shards, w->slots, w->slot_count);
-        if (rc == 0)
-            rc = read_slots(w, &raw, n % o->shards, more, more_count);
+        for (size_t i = 0; i < count && rc == 0; i++) {
+            const struct medium_key *key = &keys[i];
+            struct key_hash hash =
+                key_hash(key->collection, key->bytes, key->len, w->cluster->map_seed);
+            uint32_t partition = (uint32_t)(hash.low & (o->partitions - 1));
+            if (partition % o->shards == n % o->shards)
+                rc = read_one(&raw, key->collection, key->bytes, key->len, partition, hash);
+        }
         if (rc != 0)
             sim_fail(w->sim, "%s doesn't answer reads: %d", node->name, rc);
         raw_close(&raw);
     }
-    free(more);
+    free(keys);
 }
 
 /* A fresh client reads every key. Every read has to succeed, but, before a repair, those of what a
@@ -165,7 +160,7 @@ static void read_all(struct workload *w, struct client_end *end, bool repaired)
         bool excused = status == KHO_EDAMAGED && !repaired && orphaned(w, slot);
         if (status != 0 && status != KHO_ENOTFOUND && !excused) {
             for (uint32_t k = 0; k < w->cluster->options.replicas; k++)
-                (void)ask_replica(w, slot, k, &(struct wire_probe_answer){0});
+                (void)verdict_probe(w, slot, k, &(struct wire_probe_answer){0});
             sim_fail(w->sim, "%s: get of key %u fails: %s", when, slot->history_key,
                      kho_error_name(status) != NULL ? kho_error_name(status) : "a system error");
         }
@@ -422,6 +417,10 @@ void verdict(struct workload *w)
     struct client_end *end = &w->cluster->clients[cluster_client_add(w->cluster)];
     admin_readmit(w, end);
     bring_map(w, end);
+    if (w->plan.full && w->round == 1 && !w->sim->failed)
+        memory_check(w, end);
+    if (w->plan.full && w->round == 1 && !w->sim->failed)
+        memory_raise(w);
     if (!w->sim->failed)
         probe_all(w, false);
     if (!w->sim->failed)

@@ -103,6 +103,8 @@ void plan_draw(struct sim *sim, struct plan *ret_plan, struct cluster_options *r
     if (p->value_max > 100000)
         o->segment_bytes *= 4;
     o->reserve_bytes = one_of(sim, "reserve", 0, o->segment_bytes, 64ull << 20);
+    if (!p->beyond && one_in(sim, "memory", 16))
+        memory_plan(p, o);
     o->clients = p->clients;
     o->deadline_ms = p->deadline_ms;
 }
@@ -203,11 +205,15 @@ void workload_run_limited(struct workload *w, struct sim *sim, const struct limi
     w->cluster = cluster_create(sim, &options);
     if (!sim->failed)
         disks_draw(w);
+    workload_keys(w);
+    if (w->plan.full && !sim->failed)
+        memory_fill(w);
     for (uint32_t round = 0; round < w->plan.rounds && !sim->failed; round++) {
         if (round > 0)
             cluster_run(w->cluster, w->plan.rest_ns);
         round_run(w);
     }
+    w->checked.memory = w->cluster->memory_looks;
     for (uint32_t i = 0; i < options.nodes; i++) {
         w->compacted += node_stat(&w->cluster->nodes[i], STAT_compacted_segments);
         w->recycled += node_stat(&w->cluster->nodes[i], STAT_recycled_segments);

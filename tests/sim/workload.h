@@ -39,6 +39,7 @@ struct plan {
     uint32_t retry_ppm;                                  /* of writes in doubt, by their token */
     uint32_t list_ppm;                                   /* of calls: listings of many pages */
     uint32_t admins;                                     /* at once */
+    bool full;                                           /* nodes whose memory is used up */
     bool churn;  /* large values over and over: segments die and are used again */
     bool beyond; /* two weak nodes */
 };
@@ -71,7 +72,10 @@ struct trouble {
     X(digests_older, "digests but for given-up ones")                                              \
     X(votes, "votes of shards")                                                                    \
     X(lists, "listings while writes go on")                                                        \
-    X(listed, "records that they told")
+    X(listed, "records that they told")                                                            \
+    X(refused_full, "new keys refused as full")                                                    \
+    X(updates_full, "updates and deletes at the bound")                                            \
+    X(memory, "looks at a shard's memory")
 
 struct checked {
 #define WORKLOAD_CHECKED_FIELD(name, text) uint64_t name;
@@ -134,6 +138,8 @@ void workload_fini(struct workload *workload);
 
 /* --- calls.c: what the clients do ------------------------------------------------------------- */
 
+/* The keys of the records, once a run. */
+void workload_keys(struct workload *workload);
 void workload_begin(struct workload *workload);
 /* A call of a client has ended; the client thinks of the next one. */
 void workload_call_over(struct workload *workload, uint32_t client);
@@ -143,6 +149,9 @@ uint8_t *value_make(const struct workload *workload, uint64_t id, size_t *ret_le
  * write ever wrote it. */
 uint64_t value_check(struct workload *workload, const struct slot *slot, const uint8_t *bytes,
                      size_t len);
+/* A client puts or deletes a key, which must succeed. */
+void workload_put(struct workload *workload, struct client_end *end, const struct slot *slot,
+                  bool del);
 /* Puts each record once, with nothing wrong any more: all of them must succeed. */
 void workload_put_all(struct workload *workload, struct client_end *end);
 /* Adds what one record of a get told to the history op. */
@@ -185,9 +194,22 @@ void admin_wipe(struct workload *workload);
 /* Lets it in now, waiting for it. */
 void admin_readmit(struct workload *workload, struct client_end *end);
 
+/* --- memory.c: nodes whose memory is used up -------------------------------------------------- */
+
+void memory_plan(struct plan *plan, struct cluster_options *options);
+/* New keys are refused behind it by some node. */
+void memory_fill(struct workload *workload);
+/* Faults are over: what all replicas have can be updated and deleted. */
+void memory_check(struct workload *workload, struct client_end *end);
+/* All nodes start anew with more of it. */
+void memory_raise(struct workload *workload);
+
 /* --- verdict.c: what must hold in the end ----------------------------------------------------- */
 
 void verdict(struct workload *workload);
+/* What the k-th replica of a key says of it, told to the story, too. 0 or an error. */
+int verdict_probe(struct workload *workload, const struct slot *slot, uint32_t k,
+                  struct wire_probe_answer *ret_answer);
 /* Of a run beyond what can be survived. */
 void verdict_beyond(struct workload *workload);
 
