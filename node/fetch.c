@@ -30,6 +30,14 @@ static size_t buffer_bytes(const struct reader *reader, const struct fetch *f)
     return f->wide ? READER_WIDE_BYTES : reader->small_bytes;
 }
 
+static void page_free(struct reader *reader, struct page *page)
+{
+    struct shard_world *world = reader->depot->world;
+    queue_remove(&page->link);
+    world_release(world, page->memory, page->bytes);
+    world_release(world, page, sizeof *page);
+}
+
 int fetches_init(struct reader *reader)
 {
     struct shard_world *world = reader->depot->world;
@@ -67,6 +75,10 @@ void fetches_fini(struct reader *reader)
             page_release(reader, f->page);
         world_release(world, f->buffer, buffer_bytes(reader, f));
     }
+    /* Those of answers on their way, which nobody ends when a shard is dropped as in a crash. */
+    struct queue *link;
+    while ((link = queue_pop(&reader->pages)) != NULL)
+        page_free(reader, KHO_CONTAINER_OF(link, struct page, link));
     world_release(world, reader->fetches, count * sizeof *reader->fetches);
     world_release(world, reader->page.memory, reader->page.bytes);
 }
@@ -92,9 +104,7 @@ void page_release(struct reader *reader, struct page *page)
         reader->starved = false;
         return;
     }
-    struct shard_world *world = reader->depot->world;
-    world_release(world, page->memory, page->bytes);
-    world_release(world, page, sizeof *page);
+    page_free(reader, page);
 }
 
 /* The reserved page, or one from the heap, or NULL: wait. */
@@ -105,8 +115,10 @@ static struct page *page_take(struct reader *reader, size_t bytes)
     if (page != NULL) {
         *page = (struct page){.refs = 1, .bytes = bytes};
         page->memory = world_allocate(world, bytes, reader->depot->options.alignment);
-        if (page->memory != NULL)
+        if (page->memory != NULL) {
+            queue_push(&reader->pages, &page->link);
             return page;
+        }
         world_release(world, page, sizeof *page);
     }
     if (reader->page_taken)

@@ -16,8 +16,8 @@
 int reader_init(struct reader *reader, struct depot *depot, struct queue *done)
 {
     *reader = (struct reader){.depot = depot, .done = done};
-    struct queue *heads[] = {&reader->free, &reader->free_wide, &reader->active, &reader->fresh,
-                             &reader->waiting};
+    struct queue *heads[] = {&reader->free,  &reader->free_wide, &reader->active,
+                             &reader->fresh, &reader->waiting,   &reader->pages};
     for (size_t i = 0; i < KHO_COUNT_OF(heads); i++)
         queue_init(heads[i]);
     int error = fetches_init(reader);

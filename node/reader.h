@@ -22,6 +22,7 @@ enum {
 
 /* Memory of a large block, shared by its readers. */
 struct page {
+    struct queue link; /* among the reader's `pages`, unless it is the reserved one */
     uint32_t refs;
     size_t bytes;
     uint8_t *memory;
@@ -48,6 +49,7 @@ struct reader {
     struct fetch *fetches;
     size_t small_bytes;           /* of a buffer that isn't wide */
     struct page page;             /* the reserved one */
+    struct queue pages;           /* the others, from the heap */
     bool page_taken, starved;     /* starved: waits for the reserved page */
     struct queue free, free_wide; /* fetches */
     struct queue active;          /* fetches under way */
