@@ -361,8 +361,8 @@ static bool head_valid(const struct footer_head *h)
         if (h->widths[k] > WIDTHS_MAX[k])
             return false;
     return h->offset < SEGMENT_BYTES_MAX && h->offset % SECTOR == 0 && h->from < h->offset &&
-           h->from % SECTOR == 0 && h->first >= 1 && h->first <= h->last &&
-           h->entries <= FOOTER_ENTRIES_MAX && h->runs <= h->entries &&
+           h->from % SECTOR == 0 && h->first >= 1 && h->first <= h->last && h->last <= RISING_MAX &&
+           h->epoch <= RISING_MAX && h->entries <= FOOTER_ENTRIES_MAX && h->runs <= h->entries &&
            (h->runs > 0) == (h->entries > 0) && h->footers < FOOTERS_MAX &&
            h->length % SECTOR == 0 && h->length <= FOOTER_BYTES_MAX && h->body <= h->length &&
            h->length - h->body >= FOOTER_HEAD;

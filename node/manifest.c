@@ -548,7 +548,7 @@ static int decode_segments(struct manifest *manifest, const uint8_t **p, uint32_
         if (s.sealed &&
             (s.end < segment_start(s.alignment) || s.end > s.size || s.end % s.alignment != 0))
             return KHO_EMALFORMED;
-        if (!footer_valid(&s) || (s.sealed && s.last < last))
+        if (!footer_valid(&s) || (s.sealed && (s.last < last || s.last > RISING_MAX)))
             return KHO_EMALFORMED;
         last = s.sealed ? s.last : last;
         int error = manifest_add_segment(manifest, &s);
@@ -657,7 +657,9 @@ int manifest_decode(struct manifest *m, const uint8_t *from, size_t available)
                       (uint64_t)retired * MANIFEST_RETIRED;
     if (partitions > KHO_PARTITIONS_MAX || wanted != length || m->shard_count == 0 ||
         episodes > MANIFEST_EPISODES_MAX || damages > MANIFEST_DAMAGES_MAX ||
-        !all_zero(from + AT_RESERVED, MANIFEST_HEAD - AT_RESERVED) ||
+        !all_zero(from + AT_RESERVED, MANIFEST_HEAD - AT_RESERVED) || m->generation > RISING_MAX ||
+        m->durable > RISING_MAX || m->base > RISING_MAX || m->next_segment > RISING_MAX ||
+        m->next_episode > RISING_MAX || m->readmitted > RISING_MAX ||
         (partitions == 0) != kho_id_is_zero(&m->identity.cluster) ||
         (partitions == 0 && segments + episodes + damages + floors + retired > 0))
         return KHO_EMALFORMED;

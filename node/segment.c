@@ -130,7 +130,8 @@ int commit_head_decode(const uint8_t *from, const struct identity *identity,
     };
     memcpy(h.predecessor.bytes, from + 96, 16);
     memcpy(h.heads_hash.bytes, from + 112, 16);
-    if (h.sequence == 0 || h.durable >= h.sequence || h.length < SECTOR || h.length % SECTOR != 0 ||
+    if (h.sequence == 0 || h.sequence > RISING_MAX || h.epoch > RISING_MAX ||
+        h.durable >= h.sequence || h.length < SECTOR || h.length % SECTOR != 0 ||
         h.length > COMMIT_BYTES_MAX || h.offset % SECTOR != 0 || h.blocks > h.length / BLOCK_HEAD ||
         h.records < h.blocks || h.zero_sectors > h.length / SECTOR ||
         !all_zero(from + AT_COMMIT_RESERVED, AT_COMMIT_CHECKSUM - AT_COMMIT_RESERVED))

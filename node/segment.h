@@ -70,8 +70,11 @@ enum {
     COMMIT_BYTES_MAX = 20 << 20 /* 1 MiB of blocks, then one more record of any size */
 };
 #define SEGMENT_BYTES_MAX (256u << 20)
-#define SEGMENT_MAGIC     0x536F686Bu /* "khoS" */
-#define COMMIT_MAGIC      0x436F686Bu /* "khoC" */
+/* What only rises (sequences, ids, generations, epochs) never comes near this; bytes that say it
+ * did are no file of ours, and would overflow what goes on from them. */
+#define RISING_MAX    (UINT64_C(1) << 62)
+#define SEGMENT_MAGIC 0x536F686Bu /* "khoS" */
+#define COMMIT_MAGIC  0x436F686Bu /* "khoC" */
 
 struct segment_head {
     uint64_t segment;

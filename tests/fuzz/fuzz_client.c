@@ -11,7 +11,7 @@
 #include "client/client.h"
 #include <kho/wire.h>
 
-enum { NODES = 3, PARTITIONS = 4, CONNS = 32, CALLS = 3, STEPS_MAX = 20000, BODY_MAX = 4096 };
+enum { NODES = 3, PARTITIONS = 4, CONNS = 256, CALLS = 3, STEPS_MAX = 20000, BODY_MAX = 4096 };
 enum { DEADLINE_MS = 400, SAID_MAX = 200 };
 
 enum how {

@@ -195,6 +195,20 @@ static void extremes(void **state)
     footer_same(b, 2);
 }
 
+/* A last sequence or an epoch that nothing reaches is no footer's. */
+static void nothing_overflows(void **state)
+{
+    struct bench *b = *state;
+    struct shape s = {10, 1, 16, 1, 0, 1 << 20, 300};
+    struct footer footer;
+    footer_make(b, &s);
+    assert_int_equal(footer_read(b, &footer), 0);
+    footer_maker_commit(&b->maker, FROM, 40, 6);
+    b->head = (struct footer_head){.segment = 9, .offset = AT, .last = UINT64_MAX};
+    footer_encode(&b->maker, &OURS, ALIGNMENT, &b->head, b->bytes);
+    assert_int_equal(footer_read(b, &footer), KHO_EMALFORMED);
+}
+
 /* Earlier footers of the segment are listed; the next stretch begins empty. */
 static void lists_those_before(void **state)
 {
@@ -443,6 +457,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         FOOTER_TEST(round_trips),
         FOOTER_TEST(extremes),
+        FOOTER_TEST(nothing_overflows),
         FOOTER_TEST(lists_those_before),
         FOOTER_TEST(due),
         FOOTER_TEST(damage),

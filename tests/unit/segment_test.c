@@ -223,8 +223,9 @@ static void hostile(void **state)
 {
     static const struct {
         uint32_t at, value;
-    } bad[] = {{8, 0},     {72, 12},    {88, 0},  {88, 100}, {88, 21 << 20},
-               {64, 8193}, {52, 10000}, {136, 2}, {92, 100}, {140, 1}};
+    } bad[] = {{8, 0},           {72, 12},        {88, 0},  {88, 100}, {88, 21 << 20},
+               {64, 8193},       {52, 10000},     {136, 2}, {92, 100}, {140, 1},
+               {12, 0x40000000}, {84, 0x40000000}}; /* above what rises ever reaches */
     static uint8_t bytes[LENGTH];
     struct commit_head head;
     struct kho_id checksum;
