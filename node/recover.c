@@ -5,9 +5,14 @@
  *     temporary   unlinks every *.new: what wasn't renamed was never used
  *     manifest    open, read, close, check that it is this folder's
  *     map         the same
+ *     segments    opens each; syncs those that weren't sealed
+ *     folder      syncs it: what the manifest and the map say is stable from here on
  *     strays      segments that the manifest doesn't list: retired ones go; others were never used,
  *                 so they hold zeros and go; one that holds something stays and is named in an
- * event segments    open each; sync those that weren't sealed folder      sync scan        scan.c
+ * event gone        syncs the folder again where files went scan        scan.c
+ *
+ * No file goes on the word of a manifest whose rename may still be lost: the one before it may list
+ * that file.
  *
  * A folder without any file is fresh and ready with nothing. A manifest that is damaged, missing
  * beside other files, or of another folder ends the start: what the shard may have lost can't be
@@ -18,9 +23,10 @@ enum {
     PHASE_TEMPORARY,
     PHASE_MANIFEST,
     PHASE_MAP,
-    PHASE_STRAYS,
     PHASE_SEGMENTS,
     PHASE_FOLDER,
+    PHASE_STRAYS,
+    PHASE_GONE,
     PHASE_SCAN,
     PHASE_DONE
 };
@@ -214,7 +220,7 @@ static int phase_map(struct recover *recover, bool completed)
         if (recover->depot->manifest.segments.count > 0)
             return give_up(recover, "the file 'map' is missing", -ENOENT,
                            "put back that of any node of the cluster");
-        return phase_begin(recover, PHASE_STRAYS);
+        return phase_begin(recover, PHASE_SEGMENTS);
     }
     int state = small_file(recover, found, DEPOT_FILE_MAP, completed);
     if (state > 0)
@@ -223,7 +229,7 @@ static int phase_map(struct recover *recover, bool completed)
         return give_up(recover, "the file 'map' can't be read", state,
                        "replace it by that of another node of the cluster");
     int error = map_use(recover);
-    return error != 0 ? error : phase_begin(recover, PHASE_STRAYS);
+    return error != 0 ? error : phase_begin(recover, PHASE_SEGMENTS);
 }
 
 /* --- Files by the list ------------------------------------------------------------------------ */
@@ -267,6 +273,7 @@ static int stray_step(struct recover *recover, const struct file_found *found)
             return push(recover, OP_UNLINK, found->name, -1, STEP_UNLINK);
         break;
     default:
+        recover->unlinked = true;
         recover->unlink_failed |= result < 0;
         return 0;
     }
@@ -299,7 +306,7 @@ static int phase_strays(struct recover *recover, bool completed)
         return push(recover, OP_OPEN, f->name, DEPOT_FILE_STRAY, STEP_OPEN);
     }
     buffer_release(recover);
-    return phase_begin(recover, PHASE_SEGMENTS);
+    return phase_begin(recover, PHASE_GONE);
 }
 
 static int segment_completed(struct recover *recover, struct segment *s)
@@ -355,13 +362,28 @@ static void retired_gone(struct depot *depot)
     depot->manifest.retired.count = 0;
 }
 
-static int phase_folder(struct recover *recover, bool completed, struct kho_now now)
+/* 1: under way; 0: done; or an error. */
+static int folder_sync(struct recover *recover, bool completed)
 {
     if (!completed)
         return push(recover, OP_SYNC_FOLDER, (struct file_name){0}, -1, STEP_SYNC);
     if (recover->op.result < 0)
         return give_up(recover, "the folder can't be synced", recover->op.result,
                        "mend the disk; if it can't be mended, make the folder anew and readmit it");
+    return 0;
+}
+
+static int phase_folder(struct recover *recover, bool completed)
+{
+    int state = folder_sync(recover, completed);
+    return state != 0 ? state : phase_begin(recover, PHASE_STRAYS);
+}
+
+static int phase_gone(struct recover *recover, bool completed, struct kho_now now)
+{
+    int state = recover->unlinked ? folder_sync(recover, completed) : 0;
+    if (state != 0)
+        return state;
     if (!recover->unlink_failed)
         retired_gone(recover->depot);
     scan_start(&recover->scan, now);
@@ -401,7 +423,10 @@ static int run(struct recover *recover, bool completed, struct kho_now now)
             state = phase_segments(recover, completed);
             break;
         case PHASE_FOLDER:
-            state = phase_folder(recover, completed, now);
+            state = phase_folder(recover, completed);
+            break;
+        case PHASE_GONE:
+            state = phase_gone(recover, completed, now);
             break;
         case PHASE_SCAN:
             state = phase_scan(recover, now);

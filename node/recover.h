@@ -17,7 +17,8 @@ struct recover {
     uint8_t step;
     uint8_t *buffer;
     size_t buffer_bytes;
-    bool fresh;         /* nothing was there */
+    bool fresh; /* nothing was there */
+    bool unlinked;
     bool unlink_failed; /* a file that isn't wanted is still there */
     struct op op;
 };

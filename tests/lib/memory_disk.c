@@ -153,6 +153,14 @@ static int allocate(struct memory_disk *disk, const struct op *op)
     return 0;
 }
 
+/* Would a crash leave the manifest as it is? */
+static bool manifest_stable(const struct memory_disk *disk)
+{
+    static const struct file_name name = {.kind = FILE_MANIFEST};
+    int at = file_find(disk, &name);
+    return at < 0 || disk->files[at].stable_named;
+}
+
 static int carry_out(struct memory_disk *disk, struct op *op)
 {
     int at;
@@ -180,6 +188,7 @@ static int carry_out(struct memory_disk *disk, struct op *op)
         at = file_find(disk, &op->name);
         if (at < 0)
             return -ENOENT;
+        disk->unlinked_early += op->name.kind == FILE_SEGMENT && !manifest_stable(disk);
         disk->free_bytes += disk->files[at].size;
         disk->files[at].named = false;
         return 0;

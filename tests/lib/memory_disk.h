@@ -21,6 +21,7 @@ struct memory_disk {
     int handles[MEMORY_HANDLES]; /* file + 1, 0: closed */
     uint64_t free_bytes;         /* what OP_SPACE says and OP_ALLOCATE has */
     uint64_t executed;           /* ops so far */
+    uint32_t unlinked_early;     /* segments, while the manifest's name could still be lost */
     /* The `fail_after`-th op of fail_kind from now on ends with fail_error (0: it is carried out to
      * half, and reports that), and so do the next fail_count - 1. */
     uint8_t fail_kind;
