@@ -2,7 +2,8 @@
  *
  * Happy paths, each once there is a map:
  *   create   CHANGE: a map with one more collection is decided at the home and brought to all.
- *   push     PUSH: the map in force is brought to all nodes.
+ *   push     PUSH: the map in force is brought to all nodes; where one of them holds another of the
+ *            same epoch, CHANGE: an epoch above both, and PUSH again.
  *   readmit  ASK: the node at the address says HELLO and so its present incarnation; CHANGE: a map
  *            that names it, `readmitted` in that epoch, is decided and brought to all; PUSH: once
  *            more to all, since a readmit has ended only when the node itself has the map, by which
@@ -22,7 +23,7 @@ static const uint8_t admin_moves[] = {
     [ADMIN_WAIT] = 1u << ADMIN_ASK | 1u << ADMIN_CHANGE | 1u << ADMIN_PUSH | 1u << ADMIN_ENDED,
     [ADMIN_ASK] = 1u << ADMIN_WAIT | 1u << ADMIN_CHANGE | 1u << ADMIN_ENDED,
     [ADMIN_CHANGE] = 1u << ADMIN_PUSH | 1u << ADMIN_ENDED,
-    [ADMIN_PUSH] = 1u << ADMIN_WAIT | 1u << ADMIN_ENDED,
+    [ADMIN_PUSH] = 1u << ADMIN_WAIT | 1u << ADMIN_CHANGE | 1u << ADMIN_ENDED,
     [ADMIN_ENDED] = 0,
 };
 
@@ -34,6 +35,7 @@ struct admin {
     uint8_t replicas;
     struct change change;
     struct push push;
+    bool raised; /* the epoch was, since the maps of some nodes differed */
     /* Readmit. */
     struct request request;
     bool asked;
@@ -79,6 +81,8 @@ static void admin_timer_set(struct client *client, struct admin *admin)
 
 /* --- Push ------------------------------------------------------------------------------------- */
 
+static void admin_change(struct client *client, struct admin *admin, struct kho_now now);
+
 static void admin_pushed(struct client *client, struct push *push, struct kho_now now)
 {
     struct admin *admin = push->owner;
@@ -88,6 +92,12 @@ static void admin_pushed(struct client *client, struct push *push, struct kho_no
         push_stop(client, push);
         admin_move(admin, ADMIN_WAIT);
         call_timer_set(client, &admin->call, now.mono_ns);
+        return;
+    }
+    if (push_forked(push) && !admin->raised) {
+        push_stop(client, push);
+        admin->raised = true;
+        admin_change(client, admin, now);
         return;
     }
     int status = push->error;
@@ -106,7 +116,7 @@ static void admin_push(struct client *client, struct admin *admin, struct kho_no
     admin->push.deadline_ns = now.mono_ns + (left - left / 8);
     admin->push.told = admin_pushed;
     admin->push.owner = admin;
-    if (push_start(client, &admin->push, &client->map, -1, now) != 0)
+    if (push_start(client, &admin->push, &client->map, -1, -1, now) != 0)
         admin_end(client, admin, -ENOMEM);
 }
 
@@ -186,7 +196,7 @@ static void admin_changed(struct client *client, struct change *change, int stat
                           struct kho_now now)
 {
     struct admin *admin = change->owner;
-    if (status == 0 && admin->call.done.verb == CLIENT_READMIT)
+    if (status == 0 && admin->call.done.verb != CLIENT_COLLECTION_CREATE)
         admin_push(client, admin, now);
     else
         admin_end(client, admin, status);
@@ -202,7 +212,9 @@ static void admin_change(struct client *client, struct admin *admin, struct kho_
 {
     bool create = admin->call.done.verb == CLIENT_COLLECTION_CREATE;
     admin_move(admin, ADMIN_CHANGE);
-    admin->change.edit = create ? admin_edit_create : admin_edit_readmit;
+    admin->change.edit = create          ? admin_edit_create
+                         : admin->raised ? change_raise
+                                         : admin_edit_readmit;
     admin->change.end = admin_changed;
     admin->change.wake = admin_wake;
     admin->change.owner = admin;

@@ -11,11 +11,17 @@
  * that. A home that holds an older map than we do is brought ours first.
  *
  * Where the home itself has lost its map (its folder was made anew) nobody can decide by
- * compare-and-swap. Then `lost_home` names it, the edit chooses another home, and SPREAD brings the
- * next map as a decided one to all other nodes first; it counts once more than half of them have
- * it. That is weaker: two admins who do this at once for different changes may each reach some
- * nodes, which refuse the other's map of the same epoch (KHO_EMAP). At most one of them reaches
- * more than half and goes on; the other ends with KHO_EMAP. */
+ * compare-and-swap. Then `lost_home` names it and the edit chooses another home. GATHER asks all
+ * other nodes for their maps; SPREAD brings the next map to all but the new home; it counts once
+ * those that have it are, with the new home, more than half; then SEAT gives it to the new home,
+ * which can decide what follows only from then on. Two admins who do this at once may each reach
+ * some nodes, which refuse the other's map of the same epoch; at most one reaches more than half,
+ * so at most one of those maps is decided, and neither may be.
+ *
+ * A home that refuses ours as such another map (KHO_EMAP) makes the change gather, too. A map that
+ * more than half of the nodes may hold, as far as they were heard, may be decided: if that is the
+ * other one only, it takes the place of ours; if it is none or ours only, a map above both is
+ * spread; and if it may be both, those that weren't heard are waited for. */
 #include "change.h"
 
 #define CHANGE_TRIES    16u
@@ -26,11 +32,13 @@
 
 /* Allowed moves, as bits of the phases that may follow. */
 static const uint8_t change_moves[] = {
-    [CHANGE_IDLE] = 1u << CHANGE_DECIDE | 1u << CHANGE_SPREAD | 1u << CHANGE_BRING,
+    [CHANGE_IDLE] = 1u << CHANGE_DECIDE | 1u << CHANGE_GATHER | 1u << CHANGE_BRING,
     [CHANGE_PAUSE] =
-        1u << CHANGE_DECIDE | 1u << CHANGE_SPREAD | 1u << CHANGE_BRING | 1u << CHANGE_IDLE,
+        1u << CHANGE_DECIDE | 1u << CHANGE_GATHER | 1u << CHANGE_BRING | 1u << CHANGE_IDLE,
     [CHANGE_DECIDE] = 1u << CHANGE_PAUSE | 1u << CHANGE_BRING | 1u << CHANGE_IDLE,
-    [CHANGE_SPREAD] = 1u << CHANGE_PAUSE | 1u << CHANGE_BRING | 1u << CHANGE_IDLE,
+    [CHANGE_GATHER] = 1u << CHANGE_PAUSE | 1u << CHANGE_SPREAD | 1u << CHANGE_IDLE,
+    [CHANGE_SPREAD] = 1u << CHANGE_PAUSE | 1u << CHANGE_SEAT | 1u << CHANGE_IDLE,
+    [CHANGE_SEAT] = 1u << CHANGE_PAUSE | 1u << CHANGE_BRING | 1u << CHANGE_IDLE,
     [CHANGE_BRING] = 1u << CHANGE_IDLE | 1u << CHANGE_BRING,
 };
 
@@ -46,12 +54,25 @@ static void change_wake_at(struct client *client, struct change *change, uint64_
     change->wake(client, change);
 }
 
+static void change_nodes_free(struct client *client, struct change *change)
+{
+    for (uint32_t i = 0; change->nodes != NULL && i < change->node_count; i++) {
+        if (change->nodes[i].asked)
+            request_drop(client, &change->nodes[i].request);
+        client_release(client, change->nodes[i].bytes);
+    }
+    client_release(client, change->nodes);
+    change->nodes = NULL;
+    change->node_count = change->waiting = 0;
+}
+
 void change_stop(struct client *client, struct change *change)
 {
     if (change->asked)
         request_drop(client, &change->request);
     change->asked = false;
     push_stop(client, &change->push);
+    change_nodes_free(client, change);
     client_release(client, change->body);
     change->body = NULL;
     change->phase = CHANGE_IDLE;
@@ -122,6 +143,14 @@ static int change_pack(struct client *client, struct change *change,
     return rc;
 }
 
+int change_raise(struct client *client, struct change *change, struct change_parts *parts)
+{
+    (void)client;
+    (void)change;
+    (void)parts;
+    return 0;
+}
+
 /* Makes the proposal from the map in force. */
 static int change_propose(struct client *client, struct change *change, struct kho_now now)
 {
@@ -165,7 +194,7 @@ static void change_again(struct client *client, struct change *change, int cause
 static void change_brought(struct client *client, struct push *push, struct kho_now now)
 {
     struct change *change = push->owner;
-    change->majority = push->held > push->node_count / 2;
+    change->majority = push->held > push->told_count / 2;
     if (push->waiting == 0)
         change_end(client, change, change->majority ? 0 : KHO_EUNAVAILABLE, now);
     else if (change->majority)
@@ -181,7 +210,7 @@ static void change_bring(struct client *client, struct change *change, struct kh
     change->push.told = change_brought;
     change->push.owner = change;
     change_wake_at(client, change, change->deadline_ns);
-    if (push_start(client, &change->push, &client->map, -1, now) != 0)
+    if (push_start(client, &change->push, &client->map, -1, -1, now) != 0)
         change_end(client, change, -ENOMEM, now);
 }
 
@@ -198,34 +227,214 @@ static void change_decided(struct client *client, struct change *change, struct 
     change_bring(client, change, now);
 }
 
+/* --- Without a home to decide ----------------------------------------------------------------- */
+
+/* Nobody can decide alone: see the head of this file. */
+static bool change_homeless(const struct change *change)
+{
+    return change->lost_home >= 0 || change->forked;
+}
+
+/* Where the home of the map that is proposed stands in the map in force. */
+static int change_seat_of(const struct client *client, const struct change *change)
+{
+    struct map map;
+    struct map_node node;
+    int rc =
+        map_decode(change->body + WIRE_MAP_PUSH_HEAD, change->body_len - WIRE_MAP_PUSH_HEAD, &map);
+    KHO_ASSERT(rc == 0);
+    map_node(&map, map.home, &node);
+    return map_node_by_name(&client->map, node.name);
+}
+
+static void change_seated(struct client *client, struct request *request, int status,
+                          struct kho_now now)
+{
+    struct change *change = request->owner;
+    change->asked = false;
+    if (status == 0)
+        change_decided(client, change, now);
+    else
+        change_again(client, change, status, now);
+}
+
+static void change_seat(struct client *client, struct change *change, struct kho_now now)
+{
+    change_move(change, CHANGE_SEAT);
+    push_stop(client, &change->push);
+    change->body[16] = 0; /* as a decided one */
+    change->request = (struct request){
+        .type = WIRE_MAP_PUSH,
+        .count = 1,
+        .body = change->body,
+        .body_len = change->body_len,
+        .deadline_ns = kho_min(change->deadline_ns, now.mono_ns + CHANGE_ASK_NS),
+        .end = change_seated,
+        .owner = change,
+    };
+    int rc =
+        request_send(client, &change->request, (uint32_t)change_seat_of(client, change), 0, now);
+    change->asked = rc == 0;
+    if (rc != 0)
+        change_end(client, change, rc, now);
+}
+
 static void change_spread_told(struct client *client, struct push *push, struct kho_now now)
 {
     struct change *change = push->owner;
-    uint32_t others = push->node_count - 1;
     if (push->waiting > 0)
         return;
-    if (push->held > others / 2)
-        change_decided(client, change, now);
+    if (2 * (push->held + 1) > push->told_count + 1)
+        change_seat(client, change, now);
     else
         change_again(client, change, push->error, now);
 }
 
-/* Without a home to decide: to all others first (see the head of this file). */
-static int change_spread(struct client *client, struct change *change, struct kho_now now)
+static void change_spread(struct client *client, struct change *change, struct kho_now now)
 {
     struct map map;
+    int seat = change_seat_of(client, change);
     int rc =
         map_decode(change->body + WIRE_MAP_PUSH_HEAD, change->body_len - WIRE_MAP_PUSH_HEAD, &map);
     KHO_ASSERT(rc == 0);
+    change_nodes_free(client, change);
     change_move(change, CHANGE_SPREAD);
+    if (seat < 0) {
+        change_end(client, change, KHO_EMAP, now);
+        return;
+    }
     change->push.deadline_ns = kho_min(change->deadline_ns, now.mono_ns + CHANGE_ASK_NS);
     change->push.told = change_spread_told;
     change->push.owner = change;
     change->in_doubt = true;
-    rc = push_start(client, &change->push, &map, change->lost_home, now);
-    if (rc == 0 && change->push.waiting == 0)
-        change_decided(client, change, now); /* there are no others */
-    return rc;
+    if (push_start(client, &change->push, &map, change->lost_home, seat, now) != 0)
+        change_end(client, change, -ENOMEM, now);
+    else if (change->push.waiting == 0)
+        change_spread_told(client, &change->push, now); /* the new home is alone */
+}
+
+/* The map of our epoch, other than ours, that most nodes hold: one of those, or NULL. */
+static const struct change_node *change_rival(const struct change *change, uint32_t *ret_held)
+{
+    const struct change_node *rival = NULL;
+    *ret_held = 0;
+    for (uint32_t i = 0; i < change->node_count; i++) {
+        uint32_t held = 0;
+        if (change->nodes[i].bytes == NULL)
+            continue;
+        for (uint32_t k = 0; k < change->node_count; k++)
+            held +=
+                change->nodes[k].bytes != NULL && change->nodes[k].hash == change->nodes[i].hash;
+        if (held > *ret_held) {
+            *ret_held = held;
+            rival = &change->nodes[i];
+        }
+    }
+    return rival;
+}
+
+static void change_gathered(struct client *client, struct change *change, struct kho_now now)
+{
+    uint32_t asked = 0, unheard = 0, ours = 0, theirs;
+    if (client->map.epoch != change->gathering.epoch ||
+        client->map.hash != change->gathering.hash) {
+        change_again(client, change, 0, now); /* a newer map is in force */
+        return;
+    }
+    for (uint32_t i = 0; i < change->node_count; i++) {
+        const struct change_node *node = &change->nodes[i];
+        if (node->change == NULL)
+            continue;
+        asked++;
+        unheard += !node->heard;
+        ours += node->heard && node->hash == client->map.hash && node->epoch == client->map.epoch;
+    }
+    const struct change_node *rival = change_rival(change, &theirs);
+    bool may_be = rival != NULL && 2 * (theirs + unheard) > asked;
+    if (!may_be) {
+        change_spread(client, change, now);
+    } else if (2 * (ours + unheard) > asked) {
+        change_again(client, change, KHO_EUNAVAILABLE, now);
+    } else {
+        int rc = route_map_adopt(client, rival->bytes, rival->len, now);
+        change_again(client, change, rc < 0 ? rc : 0, now);
+    }
+}
+
+static void change_map_frame(struct client *client, struct request *request,
+                             const struct wire_head *head, const uint8_t *body, size_t len,
+                             struct kho_now now)
+{
+    struct change_node *node = request->owner;
+    struct change *change = node->change;
+    struct map map;
+    if (head->count == 0) {
+        node->heard = true;
+        return;
+    }
+    if (map_decode(body, len, &map) != 0 || !kho_id_equal(&map.cluster, &client->map.cluster))
+        return;
+    node->heard = true;
+    node->epoch = map.epoch;
+    node->hash = map.hash;
+    bool proposed = map.epoch == change->proposed_epoch && map.hash == change->hash;
+    if (map.epoch > client->map.epoch && !proposed) {
+        (void)route_map_install(client, body, len, now); /* told by the map in force then */
+    } else if (map.epoch == client->map.epoch && map.hash != client->map.hash &&
+               node->bytes == NULL) {
+        node->bytes = client_allocate(client, len);
+        node->len = (uint32_t)len;
+        if (node->bytes != NULL)
+            memcpy(node->bytes, body, len);
+        node->heard = node->bytes != NULL;
+    }
+}
+
+static void change_map_told(struct client *client, struct request *request, int status,
+                            struct kho_now now)
+{
+    struct change_node *node = request->owner;
+    struct change *change = node->change;
+    node->asked = false;
+    node->heard &= status == 0;
+    if (--change->waiting == 0)
+        change_gathered(client, change, now);
+}
+
+static int change_gather(struct client *client, struct change *change, struct kho_now now)
+{
+    const struct map *map = &client->map;
+    change_nodes_free(client, change);
+    change_move(change, CHANGE_GATHER);
+    change->nodes = client_allocate_zeroed(client, map->node_count * sizeof *change->nodes);
+    if (change->nodes == NULL)
+        return -ENOMEM;
+    change->node_count = map->node_count;
+    change->gathering.epoch = map->epoch;
+    change->gathering.hash = map->hash;
+    for (uint32_t i = 0; i < map->node_count; i++) {
+        struct map_node node;
+        struct change_node *to = &change->nodes[i];
+        map_node(map, i, &node);
+        if ((int)i == change->lost_home || node.state == MAP_NODE_OUT)
+            continue;
+        to->change = change;
+        to->request = (struct request){
+            .type = WIRE_MAP,
+            .deadline_ns = kho_min(change->deadline_ns, now.mono_ns + CHANGE_ASK_NS),
+            .frame = change_map_frame,
+            .end = change_map_told,
+            .owner = to,
+        };
+        int rc = request_send(client, &to->request, i, 0, now);
+        if (rc != 0)
+            return rc;
+        to->asked = true;
+        change->waiting++;
+    }
+    if (change->waiting == 0)
+        change_gathered(client, change, now);
+    return 0;
 }
 
 /* --- Deciding --------------------------------------------------------------------------------- */
@@ -254,7 +463,7 @@ static void change_bring_home(struct client *client, struct change *change, stru
     change->push.deadline_ns = kho_min(change->deadline_ns, now.mono_ns + CHANGE_ASK_NS);
     change->push.told = change_home_told;
     change->push.owner = change;
-    if (push_start(client, &change->push, &client->map, -1, now) != 0)
+    if (push_start(client, &change->push, &client->map, -1, -1, now) != 0)
         change_end(client, change, -ENOMEM, now);
 }
 
@@ -301,6 +510,15 @@ static void change_again(struct client *client, struct change *change, int cause
     case KHO_ESTOPPING:
         pause = true;
         break;
+    case KHO_EMAP:
+        /* The home, or one that was to take it, holds another map of that epoch. */
+        if (change->phase == CHANGE_DECIDE || change_homeless(change)) {
+            change->forked = true;
+            pause = true;
+            break;
+        }
+        change_end(client, change, cause, now);
+        return;
     default:
         change_end(client, change, cause, now);
         return;
@@ -310,6 +528,7 @@ static void change_again(struct client *client, struct change *change, int cause
         return;
     }
     push_stop(client, &change->push);
+    change_nodes_free(client, change);
     change_move(change, CHANGE_PAUSE);
     change_wake_at(client, change, now.mono_ns + (pause ? CHANGE_PAUSE_NS : CLIENT_MS_NS));
 }
@@ -317,10 +536,12 @@ static void change_again(struct client *client, struct change *change, int cause
 /* Proposes, or proposes again. Whatever is returned, nothing is under way if it isn't 0. */
 static int change_try(struct client *client, struct change *change, struct kho_now now)
 {
-    if (change_in_force(client, change)) {
+    if (change_in_force(client, change) && !change_homeless(change)) {
         change_bring(client, change, now);
         return 0;
     }
+    if (change_in_force(client, change)) /* some node told us; it isn't decided by that */
+        return change_gather(client, change, now);
     /* The map in force is still the one that the proposal began from: the same bytes go again, so
      * that a home that took them already recognises them. */
     bool same = change->body != NULL && kho_load64(change->body) == client->map.epoch &&
@@ -333,15 +554,15 @@ static int change_try(struct client *client, struct change *change, struct kho_n
     if (rc != 0)
         return rc;
     change_wake_at(client, change, change->deadline_ns);
-    return change->lost_home >= 0 ? change_spread(client, change, now)
-                                  : change_decide(client, change, now);
+    return change_homeless(change) ? change_gather(client, change, now)
+                                   : change_decide(client, change, now);
 }
 
 int change_start(struct client *client, struct change *change, struct kho_now now)
 {
     KHO_ASSERT(change->phase == CHANGE_IDLE && client_has_map(client));
     change->tries = 0;
-    change->in_doubt = false;
+    change->in_doubt = change->forked = false;
     change->proposed_epoch = 0;
     change->cause = 0;
     change->wake_ns = CLIENT_NEVER;

@@ -26,19 +26,23 @@ struct push {
     struct push_node *nodes; /* node_count, by index in the map in force */
     uint32_t node_count;
     uint32_t waiting;
-    uint32_t held; /* nodes that have the map durably */
-    int error;     /* the first failure */
+    uint32_t told_count; /* nodes that are asked at all */
+    uint32_t held;       /* of them, those that have the map durably */
+    int error;           /* the first failure */
 
     uint8_t *body;
 };
 
-/* Brings `map` (copied) to all nodes of the map in force that aren't out, but `except` (-1: to
- * all). A node that has it already says so at once. The shard that takes a map hands it to the
- * others of its node. 0, or -ENOMEM: nothing happened. */
+/* Brings `map` (copied) to all nodes of the map in force that aren't out, but `except` and `later`
+ * (-1: nobody). A node that has it already says so at once. The shard that takes a map hands it to
+ * the others of its node. 0, or -ENOMEM: nothing happened. */
 int push_start(struct client *client, struct push *push, const struct map *map, int except,
-               struct kho_now now);
+               int later, struct kho_now now);
 /* Takes a zeroed one. */
 void push_stop(struct client *client, struct push *push);
+
+/* Does some node hold another map of the epoch (KHO_EMAP)? A change above both ends that. */
+bool push_forked(const struct push *push);
 
 /* --- Change ----------------------------------------------------------------------------------- */
 
@@ -60,7 +64,25 @@ typedef int (*change_edit_fn)(struct client *client, struct change *change,
 typedef void (*change_end_fn)(struct client *client, struct change *change, int status,
                               struct kho_now now);
 
-enum change_phase { CHANGE_IDLE, CHANGE_PAUSE, CHANGE_DECIDE, CHANGE_SPREAD, CHANGE_BRING };
+enum change_phase {
+    CHANGE_IDLE,
+    CHANGE_PAUSE,
+    CHANGE_DECIDE,
+    CHANGE_GATHER,
+    CHANGE_SPREAD,
+    CHANGE_SEAT,
+    CHANGE_BRING
+};
+
+/* What a node told of its map. */
+struct change_node {
+    struct change *change;
+    struct request request;
+    bool asked, heard;
+    uint64_t epoch, hash; /* 0, 0: it has none */
+    uint8_t *bytes;       /* of a map of our epoch that isn't ours */
+    uint32_t len;
+};
 
 struct change {
     /* Filled by the owner, who zeroes it first. */
@@ -88,9 +110,18 @@ struct change {
     uint32_t tries;
     struct push push;
     bool majority; /* has it; the others get a moment more */
-    int cause;     /* of the last failure */
+    bool forked;   /* the home holds another map of our epoch: nobody can decide alone */
+    /* While gathering, by the nodes' indices in the map in force. */
+    struct change_node *nodes;
+    uint32_t node_count, waiting;
+    struct {
+        uint64_t epoch, hash; /* of the map in force then */
+    } gathering;
+    int cause; /* of the last failure */
 };
 
+/* An edit that changes nothing but the epoch. */
+int change_raise(struct client *client, struct change *change, struct change_parts *parts);
 /* 0, or -ENOMEM, or what edit says: nothing happened. */
 int change_start(struct client *client, struct change *change, struct kho_now now);
 void change_tick(struct client *client, struct change *change, struct kho_now now);

@@ -244,6 +244,9 @@ static inline bool client_has_map(const struct client *client)
  * when it is in force now, 0 when it is the one in force or older, or an error: KHO_ECLUSTER,
  * KHO_EMAP (same epoch, another hash), -ENOMEM, or map_decode's. */
 int route_map_install(struct client *client, const uint8_t *bytes, size_t len, struct kho_now now);
+/* The same for a map of our epoch with another hash, which the caller has shown to be the one that
+ * was decided, or that neither was (change.c). */
+int route_map_adopt(struct client *client, const uint8_t *bytes, size_t len, struct kho_now now);
 /* The session to a shard of a node of the map, made when there is none (then it connects). NULL
  * when memory is out. `node` and `shard` are in range. */
 struct session *route_session(struct client *client, uint32_t node, uint32_t shard,

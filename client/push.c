@@ -52,13 +52,21 @@ static int push_ask(struct client *client, struct push *push, uint32_t index, ui
     return rc;
 }
 
+bool push_forked(const struct push *push)
+{
+    for (uint32_t i = 0; i < push->node_count; i++)
+        if (push->nodes[i].ended && push->nodes[i].status == KHO_EMAP)
+            return true;
+    return false;
+}
+
 int push_start(struct client *client, struct push *push, const struct map *map, int except,
-               struct kho_now now)
+               int later, struct kho_now now)
 {
     const struct map *force = &client->map;
     uint32_t body_len = WIRE_MAP_PUSH_HEAD + map->length;
     push_stop(client, push);
-    push->held = 0;
+    push->held = push->told_count = 0;
     push->error = 0;
     push->body = client_allocate(client, body_len);
     push->nodes = client_allocate_zeroed(client, force->node_count * sizeof *push->nodes);
@@ -70,10 +78,11 @@ int push_start(struct client *client, struct push *push, const struct map *map, 
     for (uint32_t i = 0; i < force->node_count; i++) {
         struct map_node node;
         map_node(force, i, &node);
-        if ((int)i == except || node.state == MAP_NODE_OUT)
+        if ((int)i == except || (int)i == later || node.state == MAP_NODE_OUT)
             continue;
         if (push_ask(client, push, i, body_len, now) != 0)
             goto fail;
+        push->told_count++;
     }
     return 0;
 fail:

@@ -4,13 +4,13 @@
  *   PUSH      the map in force is brought to all nodes, those behind and those without one;
  *   EPISODES  every shard in reach tells its open episodes,
  *   SURVEY    and its digests (repair_look.c);
- *   RAISE     if an open episode began in the epoch in force: a map with the next epoch and no
- *             other change is decided and brought to all, since only under a later epoch may a
- *             repair close it;
- *   WORK      partitions that differ, or in which an episode is open (repair_unit.c);
- *   CLOSE     episodes of replicas that were shown to have caught up (repair_close.c).
- * Then the next pass compares again; the repair ends when a look finds nothing to do, when a pass
- * changed nothing, or after three (under writes, replicas differ by what is in flight).
+ *   RAISE     if an open episode began in the epoch in force, or some node holds another map of it:
+ * a map with the next epoch and no other change is decided and brought to all, since only under a
+ * later epoch may a repair close it; WORK      partitions that differ, or in which an episode is
+ * open (repair_unit.c); CLOSE     episodes of replicas that were shown to have caught up
+ * (repair_close.c). Then the next pass compares again; the repair ends when a look finds nothing to
+ * do, when a pass changed nothing, or after three (under writes, replicas differ by what is in
+ * flight).
  *
  * Nodes out of reach are left out and counted. A newer map (another admin's) starts the pass again:
  * what was listed under an older epoch proves nothing. It has no deadline of its own (only for the
@@ -220,16 +220,6 @@ static void repair_raised(struct client *client, struct change *change, int stat
         repair_begin_work(client, repair, now); /* not raised: copied, if not closed */
 }
 
-/* Nothing changes but the epoch. */
-static int repair_raise_edit(struct client *client, struct change *change,
-                             struct change_parts *parts)
-{
-    (void)client;
-    (void)change;
-    (void)parts;
-    return 0;
-}
-
 static void repair_wake(struct client *client, struct change *change)
 {
     struct repair *repair = change->owner;
@@ -239,7 +229,7 @@ static void repair_wake(struct client *client, struct change *change)
 static void repair_raise(struct client *client, struct repair *repair, struct kho_now now)
 {
     repair_move(repair, REPAIR_RAISE);
-    repair->change.edit = repair_raise_edit;
+    repair->change.edit = change_raise;
     repair->change.end = repair_raised;
     repair->change.wake = repair_wake;
     repair->change.owner = repair;
@@ -256,14 +246,15 @@ void repair_looked(struct client *client, struct repair *repair, struct kho_now 
                    repair->result.records_copied > repair->copied_before ||
                    repair->result.records_dropped > repair->dropped_before ||
                    repair->result.episodes_closed > repair->closed_before;
-    bool work = repair->needs > 0 || repair->open_partitions > 0;
+    bool work = repair->needs > 0 || repair->open_partitions > 0 || repair->forked;
     if (!work || !changed || repair->pass == REPAIR_PASSES) {
         repair_finish(client, repair);
         return;
     }
     repair->pass++;
     repair->interrupted = false;
-    if (repair->open_partitions > 0 && repair->episode_epoch >= client->map.epoch)
+    if (repair->forked ||
+        (repair->open_partitions > 0 && repair->episode_epoch >= client->map.epoch))
         repair_raise(client, repair, now);
     else
         repair_begin_work(client, repair, now);
@@ -303,6 +294,7 @@ static void repair_pushed(struct client *client, struct push *push, struct kho_n
         if (status != 0 && node.state != MAP_NODE_OUT)
             repair_unreach(repair, i, status);
     }
+    repair->forked = push_forked(push);
     push_stop(client, push);
     repair_look(client, repair, now);
 }
@@ -323,7 +315,7 @@ static void repair_pass(struct client *client, struct repair *repair, struct kho
     repair->push.deadline_ns = now.mono_ns + REPAIR_PUSH_NS;
     repair->push.told = repair_pushed;
     repair->push.owner = repair;
-    if (push_start(client, &repair->push, &client->map, -1, now) != 0)
+    if (push_start(client, &repair->push, &client->map, -1, -1, now) != 0)
         repair_end(client, repair, -ENOMEM);
 }
 

@@ -93,6 +93,7 @@ struct repair {
     /* The pass under way. */
     uint32_t pass;
     uint32_t restarts;
+    bool forked;            /* some node holds another map of our epoch */
     bool interrupted;       /* the last pass didn't come to its end */
     uint64_t copied_before; /* records copied when the pass began */
     uint64_t dropped_before;

@@ -219,19 +219,15 @@ static void route_map_swap(struct client *client, const struct map *map, uint8_t
     client_release(client, old_bytes);
 }
 
-int route_map_install(struct client *client, const uint8_t *bytes, size_t len, struct kho_now now)
+static int route_map_force(struct client *client, const uint8_t *bytes, size_t len,
+                           struct kho_now now)
 {
     struct map map;
-    int status = map_decode(bytes, len, &map);
-    if (status == 0)
-        status = route_map_judge(client, &map);
-    if (status <= 0)
-        return status;
     uint8_t *copy = (uint8_t *)client_allocate(client, len);
     if (copy == NULL)
         return -ENOMEM;
     memcpy(copy, bytes, len);
-    status = map_decode(copy, len, &map);
+    int status = map_decode(copy, len, &map);
     KHO_ASSERT(status == 0);
     struct remote **remotes = route_remotes(client, &map);
     if (remotes == NULL) {
@@ -246,6 +242,25 @@ int route_map_install(struct client *client, const uint8_t *bytes, size_t len, s
             call->kind->map_changed(client, call, now);
     }
     return 1;
+}
+
+int route_map_install(struct client *client, const uint8_t *bytes, size_t len, struct kho_now now)
+{
+    struct map map;
+    int status = map_decode(bytes, len, &map);
+    if (status == 0)
+        status = route_map_judge(client, &map);
+    return status > 0 ? route_map_force(client, bytes, len, now) : status;
+}
+
+int route_map_adopt(struct client *client, const uint8_t *bytes, size_t len, struct kho_now now)
+{
+    struct map map;
+    int status = map_decode(bytes, len, &map);
+    if (status < 0)
+        return status;
+    KHO_ASSERT(map.epoch == client->map.epoch && kho_id_equal(&map.cluster, &client->map.cluster));
+    return route_map_force(client, bytes, len, now);
 }
 
 #define ROUTE_REFRESH_NODES 3u

@@ -2,7 +2,7 @@
 #include "workload.h"
 
 /* Of one fault in a round: some do harm, the rest takes time. */
-enum { TIMES_MAX = 24, LONG_MAX = 2 };
+enum { TIMES_MAX = 24, LONG_MAX = 3 };
 
 static void trouble_next(void *owner, uint64_t round);
 
@@ -46,6 +46,15 @@ static const uint8_t rarity[SIM_FAULT_COUNT] = {
     [SIM_FAULT_collection] = 2,
 };
 
+/* Those that need more than their moment to come about: a segment that is recycled just then, a
+ * disk that is written to meanwhile, minutes. They are on in most seeds, and tried more often. */
+static bool hard_to_come_by(enum sim_fault fault)
+{
+    return fault == SIM_FAULT_stale || fault == SIM_FAULT_long_pause ||
+           fault == SIM_FAULT_slow_disk || fault == SIM_FAULT_no_space ||
+           fault == SIM_FAULT_sync_error;
+}
+
 void troubles_draw(struct workload *w)
 {
     struct kho_random dice;
@@ -57,8 +66,9 @@ void troubles_draw(struct workload *w)
         struct trouble *t = &w->troubles[i];
         *t = (struct trouble){.workload = w, .fault = (enum sim_fault)i};
         sim_dice(w->sim, sim_fault_name(t->fault), 0, &t->dice);
-        t->on = dice_below(&t->dice, 10) < in_ten && !none && !w->limits.without[i];
-        t->every_ns = interval * rarity[i] * dice_between(&t->dice, 1, 4) / 2;
+        bool hard = hard_to_come_by(t->fault);
+        t->on = dice_below(&t->dice, 10) < (hard ? 8 : in_ten) && !none && !w->limits.without[i];
+        t->every_ns = interval * rarity[i] * dice_between(&t->dice, 1, 4) / (hard ? 5 : 2);
     }
 }
 

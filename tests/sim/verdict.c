@@ -180,20 +180,6 @@ static void flush(struct workload *w, struct client_end *end)
     answer_fini(&a);
 }
 
-/* Where the home was lost, a change that only a minority of nodes got is known to nobody else. The
- * next change takes those along. */
-static void decide_anew(struct workload *w, struct client_end *end)
-{
-    struct answer a = {0};
-    char name[32];
-    snprintf(name, sizeof name, "decided-%llu", (unsigned long long)w->round);
-    sim_trace(w->sim, "a node holds a map that was never decided: the next change ends that");
-    int rc = answer_collection_create(&a, end, name, 20000);
-    if (rc != 0 || !answer_wait(&a, end, 60 * SIM_S))
-        sim_fail(w->sim, "collection create doesn't end (%d)", rc);
-    answer_fini(&a);
-}
-
 /* Nodes that missed a map get it: until then they are behind and serve nothing, and a change that
  * its admin didn't see to the end is in force nowhere. */
 static void bring_map(struct workload *w, struct client_end *end)
@@ -208,8 +194,6 @@ static void bring_map(struct workload *w, struct client_end *end)
         }
         status = a.status;
         answer_fini(&a);
-        if (status == KHO_EMAP)
-            decide_anew(w, end);
         if (status == KHO_EINCARNATION) {
             /* It was let in by a map that lost against an older one's successors. */
             w->readmit = true;
