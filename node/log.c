@@ -48,7 +48,8 @@ int log_init(struct log *log, struct depot *depot)
                         .slots = slots,
                         .flying_max = slots - 2,
                         .current = LOG_NO_SEGMENT,
-                        .spare = LOG_NO_SEGMENT};
+                        .spare = LOG_NO_SEGMENT,
+                        .landed_segment = LOG_NO_SEGMENT};
     queue_init(&log->free);
     queue_init(&log->ready);
     queue_init(&log->flying);

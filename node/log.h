@@ -97,7 +97,8 @@ struct log {
     uint32_t *buckets; /* handles: slot * LOG_COMMIT_RECORDS + entry + 1 */
     uint64_t sequence; /* the highest given to a commit */
     uint64_t durable;
-    uint64_t landed_end; /* of the last commit that landed, in its segment */
+    uint64_t landed_end; /* of the last commit that landed, in this segment: */
+    uint32_t landed_segment;
     uint64_t marked; /* the log ends with a mark while this equals `durable` and nothing moves */
     struct kho_id predecessor;
     uint32_t current, spare; /* segment slots, or LOG_NO_SEGMENT */

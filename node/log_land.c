@@ -117,6 +117,7 @@ static bool land(struct log *log, struct commit *c)
     KHO_ASSERT(c->sequence > log->durable);
     log->durable = c->sequence;
     log->landed_end = c->offset + c->length;
+    log->landed_segment = c->segment;
     landed_note(log, c->segment, log->landed_end);
     log->commits_landed++;
     log->bytes_landed += c->length;
@@ -233,7 +234,7 @@ void log_footer_completed(struct log *log, struct op *op, struct kho_now now)
     }
     segment->footer = (uint32_t)op->offset;
     segment->footer_bytes = op->len;
-    if (log->landed_end >= op->offset)
+    if (log->landed_segment == log->footer.segment && log->landed_end >= op->offset)
         landed_note(log, log->footer.segment, kho_max(log->landed_end, op->offset + op->len));
     log->footer_bytes_landed += op->len;
     seal_segments(log);

@@ -68,7 +68,7 @@ void troubles_draw(struct workload *w)
         sim_dice(w->sim, sim_fault_name(t->fault), 0, &t->dice);
         bool hard = hard_to_come_by(t->fault);
         t->on = dice_below(&t->dice, 10) < (hard ? 8 : in_ten) && !none && !w->limits.without[i];
-        t->every_ns = interval * rarity[i] * dice_between(&t->dice, 1, 4) / (hard ? 5 : 2);
+        t->every_ns = interval * rarity[i] * dice_between(&t->dice, 1, 4) / (hard ? 3 : 2);
     }
 }
 

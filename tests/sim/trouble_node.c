@@ -128,7 +128,7 @@ static void trouble_lasts(struct workload *w, const struct node *node, uint64_t 
 {
     w->troubled = (int32_t)node->index;
     /* Then as long a time in which only planned crashes come. */
-    w->calm_until = w->sim->now_ns + 2 * kho_min(ns, SIM_S);
+    w->calm_until = w->sim->now_ns + kho_min(ns, SIM_S) / 2;
     sim_after(w->sim, ns, trouble_over, w, ++w->trouble_count);
 }
 
