@@ -52,7 +52,33 @@ static bool hard_to_come_by(enum sim_fault fault)
 {
     return fault == SIM_FAULT_stale || fault == SIM_FAULT_long_pause ||
            fault == SIM_FAULT_slow_disk || fault == SIM_FAULT_no_space ||
-           fault == SIM_FAULT_sync_error;
+           fault == SIM_FAULT_sync_error || fault == SIM_FAULT_wipe;
+}
+
+/* Faults that keep one node busy for a while. */
+static bool takes_a_node(enum sim_fault fault)
+{
+    switch (fault) {
+    case SIM_FAULT_kill:
+    case SIM_FAULT_kill_step:
+    case SIM_FAULT_power:
+    case SIM_FAULT_site_power:
+    case SIM_FAULT_stop:
+    case SIM_FAULT_pause:
+    case SIM_FAULT_long_pause:
+    case SIM_FAULT_wipe:
+    case SIM_FAULT_swap:
+    case SIM_FAULT_clone:
+    case SIM_FAULT_write_error:
+    case SIM_FAULT_sync_error:
+    case SIM_FAULT_no_space:
+    case SIM_FAULT_slow_disk:
+    case SIM_FAULT_partition:
+    case SIM_FAULT_one_way:
+        return true;
+    default:
+        return false;
+    }
 }
 
 void troubles_draw(struct workload *w)
@@ -67,8 +93,14 @@ void troubles_draw(struct workload *w)
         *t = (struct trouble){.workload = w, .fault = (enum sim_fault)i};
         sim_dice(w->sim, sim_fault_name(t->fault), 0, &t->dice);
         bool hard = hard_to_come_by(t->fault);
-        t->on = dice_below(&t->dice, 10) < (hard ? 8 : in_ten) && !none && !w->limits.without[i];
+        bool mill = w->plan.mill && t->fault == SIM_FAULT_stale;
+        t->on = (dice_below(&t->dice, 10) < (hard ? 8 : in_ten) || mill) && !none &&
+                !w->limits.without[i];
         t->every_ns = interval * rarity[i] * dice_between(&t->dice, 1, 4) / (hard ? 3 : 2);
+        if (mill)
+            t->every_ns = SIM_MS;
+        else if (w->plan.mill && takes_a_node(t->fault))
+            t->on = false; /* only one node has a trouble at a time */
     }
 }
 
@@ -212,8 +244,10 @@ static void trouble_next(void *owner, uint64_t round)
         return;
     trouble_run(t);
     /* Damage may show late or never; the others count when they come about. */
-    if ((damages(t->fault) ? ++t->times : w->sim->faults[t->fault] - t->before) <
-        (t->fault == SIM_FAULT_long_pause ? LONG_MAX : TIMES_MAX))
+    uint64_t most = t->fault == SIM_FAULT_long_pause              ? LONG_MAX
+                    : t->fault == SIM_FAULT_stale && w->plan.mill ? UINT32_MAX
+                                                                  : TIMES_MAX;
+    if ((damages(t->fault) ? ++t->times : w->sim->faults[t->fault] - t->before) < most)
         trouble_later(t);
 }
 

@@ -88,7 +88,8 @@ void plan_draw(struct sim *sim, struct plan *ret_plan, struct cluster_options *r
         p->think_ns *= 4;
     }
     p->admins = one_in(sim, "two admins", 3) ? 2 : 1;
-    p->churn = one_in(sim, "churn", 2);
+    p->mill = one_in(sim, "mill", 12);
+    p->churn = p->mill || one_in(sim, "churn", 3);
     if (p->churn) {
         p->value_max = 60000;
         p->keys = (uint32_t)kho_min(p->keys, 3);

@@ -41,6 +41,7 @@ struct plan {
     uint32_t admins;                                     /* at once */
     bool full;                                           /* nodes whose memory is used up */
     bool churn;  /* large values over and over: segments die and are used again */
+    bool mill;   /* and the power goes whenever one is */
     bool beyond; /* two weak nodes */
 };
 
