@@ -21,7 +21,8 @@
  * A home that refuses ours as such another map (KHO_EMAP) makes the change gather, too. A map that
  * more than half of the nodes may hold, as far as they were heard, may be decided: if that is the
  * other one only, it takes the place of ours; if it is none or ours only, a map above both is
- * spread; and if it may be both, those that weren't heard are waited for. */
+ * spread; and if it may be both, those that weren't heard are waited for. A node whose folder was
+ * made anew holds none. */
 #include "change.h"
 
 #define CHANGE_TRIES    16u
@@ -390,6 +391,17 @@ static void change_map_frame(struct client *client, struct request *request,
     }
 }
 
+/* Is there a folder without a map where the node was? Whatever it held, nobody can hold it there.
+ */
+static bool change_emptied(struct client *client, uint32_t index, struct kho_now now)
+{
+    if (index >= client->remote_count)
+        return false;
+    const struct session *session = route_session(client, index, 0, now);
+    return session != NULL && session->hello_known && session->error == KHO_EINCARNATION &&
+           kho_id_is_zero(&session->hello.cluster);
+}
+
 static void change_map_told(struct client *client, struct request *request, int status,
                             struct kho_now now)
 {
@@ -397,6 +409,8 @@ static void change_map_told(struct client *client, struct request *request, int 
     struct change *change = node->change;
     node->asked = false;
     node->heard &= status == 0;
+    if (status != 0 && change_emptied(client, (uint32_t)(node - change->nodes), now))
+        node->heard = true;
     if (--change->waiting == 0)
         change_gathered(client, change, now);
 }
@@ -453,8 +467,11 @@ static void change_answered(struct client *client, struct request *request, int 
 static void change_home_told(struct client *client, struct push *push, struct kho_now now)
 {
     struct change *change = push->owner;
+    /* The others' failures are theirs: one may be the very node that the change is about. */
     if (push->waiting == 0)
-        change_again(client, change, push->error, now);
+        change_again(client, change,
+                     client->map.home < push->node_count ? push->nodes[client->map.home].status : 0,
+                     now);
 }
 
 /* The home holds an older map than we do: it is brought ours, then asked again. */

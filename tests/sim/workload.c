@@ -76,6 +76,9 @@ void plan_draw(struct sim *sim, struct plan *ret_plan, struct cluster_options *r
     p->think_ns = draw(sim, "think", 1, 60) * SIM_MS * p->scale;
     p->rest_ns =
         one_of(sim, "rest", 1, draw(sim, "minutes", 60, 600), draw(sim, "hour", 600, 3600)) * SIM_S;
+    /* A rest has some passes of the scrub, not a thousand. */
+    if (o->scrub_ms > 0)
+        o->scrub_ms = kho_max(o->scrub_ms, p->rest_ns / SIM_MS / 20);
     p->beyond = one_in(sim, "beyond", 8);
     if (p->beyond)
         p->rounds = 1;
