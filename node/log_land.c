@@ -230,6 +230,9 @@ void log_footer_completed(struct log *log, struct op *op, struct kho_now now)
         int error = op->result < 0 ? op->result : -EIO;
         if (!log->depot->read_only)
             depot_fail(log->depot, "a write to", segment->id, op->offset, error);
+        /* It was to be the last of its segment: what is sealed ends before it. */
+        if (log->current != log->footer.segment && segment->end == op->offset + op->len)
+            segment->end = op->offset;
         return;
     }
     segment->footer = (uint32_t)op->offset;

@@ -1,5 +1,6 @@
 /* recover_test.c: what a start makes of a folder: the manifest as bytes, tails with several commits
  * in flight, holes, strays, and what can't be read. */
+#include "node/depot.h"
 #include "node/manifest.h"
 #include "rig.h"
 
@@ -500,17 +501,73 @@ static void map_missing(void **state)
     assert_non_null(strstr(rig->last_event, "map"));
 }
 
+/* The footer, and the commit that goes to the beginning of the next segment. */
+static bool footer_or_next(const struct op *op)
+{
+    bool commit = op->kind == OP_WRITE && (op->flags & OP_WRITE_DURABLE) != 0 && op->offset == 4096;
+    return commit || (op->kind == OP_WRITE && op->purpose == PURPOSE_FOOTER);
+}
+
+/* R4: the last footer of a segment can't be written, while the first commit of the next one
+ * can: the shard takes no more writes, and the next start finds all that landed and no damage.
+ */
+static void last_footer_fails(void **state)
+{
+    struct rig *rig = *state;
+    rig_fini(rig);
+    rig_init(rig);
+    rig->options.segment_bytes = 1u << 20;
+    rig->options.footer_entries = 16384; /* only at the end */
+    rig_ready(rig);
+    put_commits(rig, 0, 1);
+    rig->holds = footer_or_next;
+    uint32_t count = 1;
+    for (; rig->held_count == 0; count++) {
+        put(rig, count, 40000);
+        rig_run(rig);
+        assert_true(count < 40);
+    }
+    rig->holds = NULL;
+    assert_int_equal(rig->held_count, 2);
+    assert_int_equal(rig->held[0]->purpose, PURPOSE_FOOTER);
+    rig->disk.fail_kind = OP_WRITE;
+    rig->disk.fail_count = 1;
+    rig->disk.fail_error = -EIO;
+    rig_release(rig);
+    rig_run(rig);
+    uint64_t stats[STAT_COUNT] = {0};
+    store_stats(rig->store, stats);
+    assert_int_equal(stats[STAT_readonly], 1);
+    assert_int_equal(stats[STAT_records], count); /* what went to the next segment landed */
+    rig_kill(rig);
+    assert_int_equal(store_phase(rig->store), STORE_READY);
+    assert_int_equal(store_episodes(rig->store, NULL, 0), 0);
+    for (uint32_t i = 1; i < count; i++)
+        assert_int_equal(check(rig, i, 40000), 0);
+    put_commits(rig, 100, 5);
+    rig_crash(rig);
+    assert_int_equal(store_episodes(rig->store, NULL, 0), 0);
+}
+
 int main(void)
 {
 #define RECOVER_TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(manifest_bytes),   cmocka_unit_test(manifest_cuts_damage),
-        cmocka_unit_test(manifest_retires), RECOVER_TEST(retired),
-        RECOVER_TEST(several_in_flight),    RECOVER_TEST(zeroed_commit),
-        RECOVER_TEST(damage_below_mark),    RECOVER_TEST(damage_at_unmarked_end),
-        RECOVER_TEST(garbage_far_behind),   RECOVER_TEST(unreadable_stretch),
-        RECOVER_TEST(passing_failure),      RECOVER_TEST(strays),
-        RECOVER_TEST(other_alignment),      RECOVER_TEST(map_missing),
+        cmocka_unit_test(manifest_bytes),
+        cmocka_unit_test(manifest_cuts_damage),
+        cmocka_unit_test(manifest_retires),
+        RECOVER_TEST(retired),
+        RECOVER_TEST(last_footer_fails),
+        RECOVER_TEST(several_in_flight),
+        RECOVER_TEST(zeroed_commit),
+        RECOVER_TEST(damage_below_mark),
+        RECOVER_TEST(damage_at_unmarked_end),
+        RECOVER_TEST(garbage_far_behind),
+        RECOVER_TEST(unreadable_stretch),
+        RECOVER_TEST(passing_failure),
+        RECOVER_TEST(strays),
+        RECOVER_TEST(other_alignment),
+        RECOVER_TEST(map_missing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
