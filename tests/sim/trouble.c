@@ -309,4 +309,14 @@ void trouble_heal(struct workload *w)
     w->swapped[0] = w->swapped[1] = w->cloned = -1;
     if (!w->sim->failed)
         cluster_run(w->cluster, 5 * SIM_S); /* a node looks at its free space now and then */
+    /* What was under way may have failed still: that, too, needs a start. */
+    for (uint32_t i = 0; i < w->cluster->options.nodes && !w->sim->failed; i++) {
+        struct node *node = &w->cluster->nodes[i];
+        if (!node->up || node_stat(node, STAT_readonly) == 0)
+            continue;
+        node_kill(node);
+        node_up(w, node);
+        if (!node_wait_serving(node, 900 * SIM_S))
+            sim_fail(w->sim, "%s doesn't come up again: %s", node->name, node->failure);
+    }
 }
