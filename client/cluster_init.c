@@ -225,7 +225,8 @@ static int init_build(struct cluster_init *init, struct kho_now now)
     int rc = -ENOMEM;
     if (table == NULL || since == NULL)
         goto out;
-    rc = placement_compute(plan->nodes, plan->node_count, plan->partitions, plan->replicas, table);
+    rc = placement_balance(plan->nodes, plan->node_count, plan->partitions, plan->replicas, NULL,
+                           table);
     if (rc != 0)
         goto out;
     for (size_t i = 0; i < cells; i++)

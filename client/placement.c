@@ -1,105 +1,180 @@
-/* placement.c: owns the computation of the assignment table.
+/* placement.c: owns the computation of the assignment table, given what each node should hold
+ * (placement_share.h).
  *
- * Greedy, partition by partition and column by column: the next replica is the node that is
- * furthest behind its share. "Behind" is Sainte-Lague's quotient, (2 * load + 1) / weight, where
- * load counts the partitions in which the node stands in this column or an earlier one; so every
- * prefix of columns is balanced by itself. Ties are broken by a mix of partition and node, not by
- * index: with ties by index six nodes would always form the same two triples, and the loss of one
- * node would load two others only. A node in a zone that the partition has already is passed over
- * as long as a zone is left.
+ * Happy path: cells of nodes that may hold nothing, and those that break a zone's rule, become
+ * empty. FILL gives each empty cell to the zone that is furthest below its cells, of those that may
+ * stand in the row, and there to the node that is. EVEN then takes from each node that holds more
+ * than its cells: from one whose zone as a whole holds too much to another zone, else within the
+ * zone; each cell is moved at most once, so what moves is what the shares require.
  *
- * Costs partitions x width x nodes steps: 57 million at the largest map, done once a change.
- * It can fail only when there are too few nodes. */
+ * Rows and the order among equals come from a mix, not from indices: else six nodes would always
+ * form the same two triples, and the loss of one node would load two others only.
+ *
+ * How it fails: rows may stand in each other's way (all that a node may give stand where nobody who
+ * lacks something may). Then a third node is moved on the way (detour): the receiver takes a cell
+ * of it elsewhere; or several are (chain). Where even that isn't found, the table is legal and a
+ * cell or two off. */
 #include "placement.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
-struct placement {
-    const struct map_node *nodes;
-    uint32_t node_count;
-    /* Partitions in which a node stands in columns 0 to k. */
-    uint32_t load[KHO_MAP_REPLICAS_MAX][KHO_MAP_NODES_MAX];
-};
+#include "placement_table.h"
 
-static bool placement_eligible(const struct map_node *node)
+/* --- Emptying and filling --------------------------------------------------------------------- */
+
+/* Takes over what may stay of the table in force. Where too many of a zone stand in a row, those go
+ * that hold most. */
+static void keep(struct placement *p, const uint16_t *now)
 {
-    return node->weight > 0 && (node->state == MAP_NODE_UP || node->state == MAP_NODE_JOINING);
-}
-
-static bool placement_same_zone(const struct map_node *a, const struct map_node *b)
-{
-    return a->zone[0] != '\0' && strcmp(a->zone, b->zone) == 0;
-}
-
-/* Stands the node, or its zone, among the `used` first cells? */
-static bool placement_has(const struct placement *p, const uint16_t *cells, uint32_t used,
-                          uint32_t node, bool by_zone)
-{
-    for (uint32_t k = 0; k < used; k++)
-        if (cells[k] == node ||
-            (by_zone && placement_same_zone(&p->nodes[node], &p->nodes[cells[k]])))
-            return true;
-    return false;
-}
-
-static uint64_t placement_mix(uint32_t partition, uint32_t node)
-{
-    uint64_t state = ((uint64_t)partition << 32) | node;
-    return kho_splitmix(&state);
-}
-
-/* Is `a` the better choice for this column? */
-static bool placement_better(const struct placement *p, uint32_t partition, uint32_t column,
-                             uint32_t a, uint32_t b)
-{
-    /* Loads stay below 2^13 and weights below 2^32, so the products fit. */
-    uint64_t left = (2 * (uint64_t)p->load[column][a] + 1) * p->nodes[b].weight;
-    uint64_t right = (2 * (uint64_t)p->load[column][b] + 1) * p->nodes[a].weight;
-    if (left != right)
-        return left < right;
-    uint64_t mix_a = placement_mix(partition, a), mix_b = placement_mix(partition, b);
-    return mix_a != mix_b ? mix_a < mix_b : a < b;
-}
-
-/* The best node for a column, or node_count if the zones are used up. */
-static uint32_t placement_choose(const struct placement *p, const uint16_t *cells,
-                                 uint32_t partition, uint32_t column, bool by_zone)
-{
-    uint32_t best = p->node_count;
-    for (uint32_t i = 0; i < p->node_count; i++) {
-        if (!placement_eligible(&p->nodes[i]) || placement_has(p, cells, column, i, by_zone))
-            continue;
-        if (best == p->node_count || placement_better(p, partition, column, i, best))
-            best = i;
-    }
-    return best;
-}
-
-static void placement_fill(struct placement *p, uint32_t partition, uint32_t width, uint16_t *cells)
-{
-    for (uint32_t k = 0; k < width; k++) {
-        uint32_t node = placement_choose(p, cells, partition, k, true);
-        if (node == p->node_count)
-            node = placement_choose(p, cells, partition, k, false);
-        KHO_ASSERT(node < p->node_count);
-        cells[k] = (uint16_t)node;
-        for (uint32_t prefix = k; prefix < width; prefix++)
-            p->load[prefix][node]++;
+    size_t cells = (size_t)p->partitions * p->width;
+    for (size_t i = 0; i < cells; i++)
+        p->table[i] = PLACEMENT_NONE;
+    for (uint32_t i = 0; now != NULL && i < p->partitions; i++) {
+        const uint16_t *from = now + (size_t)p->order[i] * p->width;
+        uint16_t *to = row_of(p, p->order[i]);
+        for (uint32_t taken = 0, round = 0; round < p->width; round++) {
+            uint32_t best = p->width;
+            for (uint32_t k = 0; k < p->width; k++)
+                if ((taken >> k & 1) == 0 && from[k] < p->shares.node_count &&
+                    (best == p->width || p->load[from[k]] < p->load[from[best]]))
+                    best = k;
+            if (best == p->width)
+                break;
+            taken |= 1u << best;
+            if (!row_takes(p, to, best, from[best]))
+                continue;
+            to[best] = from[best];
+            p->load[from[best]]++;
+            p->zone_load[p->shares.zone[from[best]]]++;
+        }
     }
 }
 
-int placement_compute(const struct map_node *nodes, uint32_t node_count, uint32_t partitions,
-                      uint32_t width, uint16_t *ret_table)
+/* A new row's columns, so that each stands in the first ones after its share. `front` counts, for
+ * each number of columns, how often each node is among them. */
+static void arrange(const struct placement *p, uint32_t row, uint32_t *front)
 {
-    struct placement p = {.nodes = nodes, .node_count = node_count};
-    uint32_t eligible = 0;
-    if (node_count > KHO_MAP_NODES_MAX || width < 1 || width > KHO_MAP_REPLICAS_MAX)
+    uint16_t *cells = row_of(p, row);
+    for (uint32_t k = 0; k < p->width; k++) {
+        uint32_t *counts = front + (size_t)k * p->shares.node_count;
+        uint32_t best = k;
+        for (uint32_t i = k + 1; i < p->width; i++) {
+            uint64_t left = (uint64_t)counts[cells[i]] * p->cells[cells[best]];
+            uint64_t right = (uint64_t)counts[cells[best]] * p->cells[cells[i]];
+            if (left < right ||
+                (left == right && placement_mix(row, cells[i]) < placement_mix(row, cells[best])))
+                best = i;
+        }
+        uint16_t node = cells[best];
+        cells[best] = cells[k];
+        cells[k] = node;
+        for (uint32_t i = k; i < p->width; i++)
+            front[(size_t)i * p->shares.node_count + node]++;
+    }
+}
+
+static void fill(struct placement *p, uint32_t *front)
+{
+    for (uint32_t i = 0; i < p->partitions; i++) {
+        uint16_t *cells = row_of(p, p->order[i]);
+        for (uint32_t k = 0; k < p->width; k++) {
+            if (cells[k] != PLACEMENT_NONE)
+                continue;
+            uint32_t zone = zone_best(p, cells, k);
+            KHO_ASSERT(zone != NOBODY);
+            uint32_t node = node_best(p, zone, cells, k);
+            KHO_ASSERT(node != NOBODY);
+            cell_set(p, &cells[k], node);
+        }
+        if (front != NULL)
+            arrange(p, p->order[i], front);
+    }
+}
+
+/* --- The whole -------------------------------------------------------------------------------- */
+
+static void mix_order(struct placement *p)
+{
+    for (uint32_t i = 0; i < p->partitions; i++)
+        p->order[i] = i;
+    for (uint32_t i = p->partitions; i > 1; i--) {
+        uint32_t other = (uint32_t)(placement_mix(i, p->partitions) % i), row = p->order[i - 1];
+        p->order[i - 1] = p->order[other];
+        p->order[other] = row;
+    }
+}
+
+static int placement_run(struct placement *p, const uint16_t *now)
+{
+    const struct shares *shares = &p->shares;
+    uint32_t n = shares->node_count, z = shares->zone_count;
+    size_t numbers = 2 * (size_t)n + 4 * (size_t)z + shares->eligible + n + p->partitions;
+    uint32_t *front = NULL;
+    p->memory = calloc(numbers, sizeof *p->memory);
+    p->nodes = calloc(z, sizeof *p->nodes);
+    if (now == NULL)
+        front = calloc((size_t)n * p->width, sizeof *front);
+    int rc = p->memory == NULL || p->nodes == NULL || (now == NULL && front == NULL) ? -ENOMEM : 0;
+    if (rc == 0) {
+        p->load = p->memory;
+        p->cells = p->load + n;
+        p->zone_load = p->cells + n;
+        p->zone_cells = p->zone_load + z;
+        p->zones.items = p->zone_cells + z;
+        p->zones.place = p->zones.items + z;
+        uint32_t *items = p->zones.place + z;
+        p->order = items + shares->eligible + n;
+        p->now = now;
+        mix_order(p);
+        keep(p, now);
+        rc = shares_round(shares, p->load, p->cells, p->zone_cells);
+        if (rc == 0) {
+            heaps_make(p, items);
+            fill(p, front);
+            rc = placement_even(p);
+        }
+    }
+    free(p->memory);
+    free(p->nodes);
+    free(front);
+    return rc;
+}
+
+int placement_balance(const struct map_node *nodes, uint32_t node_count, uint32_t partitions,
+                      uint32_t width, const uint16_t *now, uint16_t *ret_table)
+{
+    size_t bytes = (size_t)partitions * width * sizeof *ret_table;
+    struct placement p = {.partitions = partitions, .width = width};
+    if (width < 1 || width > KHO_MAP_REPLICAS_MAX || node_count >= PLACEMENT_NONE)
         return -EINVAL;
-    for (uint32_t i = 0; i < node_count; i++)
-        eligible += placement_eligible(&nodes[i]);
-    if (eligible < width)
-        return -EINVAL;
-    for (uint32_t partition = 0; partition < partitions; partition++)
-        placement_fill(&p, partition, width, ret_table + (size_t)partition * width);
-    return 0;
+    p.table = malloc(bytes > 0 ? bytes : 1);
+    int rc =
+        p.table == NULL ? -ENOMEM : shares_init(&p.shares, nodes, node_count, partitions, width);
+    if (rc == 0)
+        rc = placement_run(&p, now);
+    if (rc == 0)
+        memcpy(ret_table, p.table, bytes);
+    if (p.table != NULL)
+        shares_fini(&p.shares);
+    free(p.table);
+    return rc;
+}
+
+uint32_t placement_fullest(const struct map_node *nodes, uint32_t node_count, uint32_t partitions,
+                           uint32_t width, const uint16_t *table)
+{
+    struct shares shares;
+    uint64_t fullest = 0;
+    uint64_t *load = calloc(node_count + 1u, sizeof *load);
+    if (shares_init(&shares, nodes, node_count, partitions, width) == 0 && load != NULL) {
+        for (size_t i = 0; i < (size_t)partitions * width; i++)
+            load[table[i]]++;
+        for (uint32_t i = 0; i < node_count; i++)
+            if (shares.zone[i] != NOBODY && shares.node_parts[i] > 0)
+                fullest = kho_max(fullest, load[i] * SHARES_ONE * 1000 / shares.node_parts[i]);
+    }
+    shares_fini(&shares);
+    free(load);
+    return (uint32_t)kho_min(fullest, UINT32_MAX);
 }

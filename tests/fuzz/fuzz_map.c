@@ -93,7 +93,7 @@ static void place(const struct map *map)
 {
     uint32_t partitions = (uint32_t)kho_min(map->partitions, 16);
     if ((uint64_t)partitions * map->width * map->node_count > PLACED_MAX ||
-        placement_compute(g_nodes, map->node_count, partitions, map->width, g_table) != 0)
+        placement_balance(g_nodes, map->node_count, partitions, map->width, NULL, g_table) != 0)
         return;
     for (uint32_t i = 0; i < partitions * map->width; i++)
         KHO_ASSERT(g_table[i] < map->node_count && g_nodes[g_table[i]].weight > 0);

@@ -55,7 +55,7 @@ static void test_balanced_in_every_prefix(void **state)
     (void)state;
     static struct scene s;
     scene_nodes(&s, 7, 0);
-    assert_int_equal(placement_compute(s.nodes, s.count, PARTITIONS, 3, s.table), 0);
+    assert_int_equal(placement_balance(s.nodes, s.count, PARTITIONS, 3, NULL, s.table), 0);
     assert_distinct(&s, 3);
     for (uint32_t columns = 1; columns <= 3; columns++)
         for (uint32_t i = 0; i < s.count; i++)
@@ -70,7 +70,7 @@ static void test_shares_after_weights(void **state)
     static struct scene s;
     scene_nodes(&s, 6, 0);
     s.nodes[2].weight = 200;
-    assert_int_equal(placement_compute(s.nodes, s.count, PARTITIONS, 3, s.table), 0);
+    assert_int_equal(placement_balance(s.nodes, s.count, PARTITIONS, 3, NULL, s.table), 0);
     uint32_t share = PARTITIONS * 3 / 7;
     for (uint32_t i = 0; i < s.count; i++) {
         uint32_t want = i == 2 ? 2 * share : share;
@@ -86,7 +86,7 @@ static void test_distinct_zones_while_they_last(void **state)
     static struct scene s;
     for (uint32_t zones = 2; zones <= 3; zones++) {
         scene_nodes(&s, 9, zones);
-        assert_int_equal(placement_compute(s.nodes, s.count, PARTITIONS, 3, s.table), 0);
+        assert_int_equal(placement_balance(s.nodes, s.count, PARTITIONS, 3, NULL, s.table), 0);
         assert_distinct(&s, 3);
         for (uint32_t p = 0; p < PARTITIONS; p++) {
             uint32_t seen = 0;
@@ -103,7 +103,7 @@ static void test_many_partners(void **state)
     (void)state;
     static struct scene s;
     scene_nodes(&s, 8, 0);
-    assert_int_equal(placement_compute(s.nodes, s.count, PARTITIONS, 2, s.table), 0);
+    assert_int_equal(placement_balance(s.nodes, s.count, PARTITIONS, 2, NULL, s.table), 0);
     for (uint32_t a = 0; a < s.count; a++)
         for (uint32_t b = a + 1; b < s.count; b++) {
             uint32_t together = 0;
@@ -121,8 +121,8 @@ static void test_same_input_same_table(void **state)
     static struct scene a, b;
     scene_nodes(&a, 5, 3);
     scene_nodes(&b, 5, 3);
-    assert_int_equal(placement_compute(a.nodes, a.count, PARTITIONS, 3, a.table), 0);
-    assert_int_equal(placement_compute(b.nodes, b.count, PARTITIONS, 3, b.table), 0);
+    assert_int_equal(placement_balance(a.nodes, a.count, PARTITIONS, 3, NULL, a.table), 0);
+    assert_int_equal(placement_balance(b.nodes, b.count, PARTITIONS, 3, NULL, b.table), 0);
     assert_memory_equal(a.table, b.table, sizeof a.table);
 }
 
@@ -136,11 +136,11 @@ static void test_who_leaves_holds_nothing(void **state)
     s.nodes[0].state = MAP_NODE_DRAINING;
     s.nodes[1].state = MAP_NODE_OUT;
     s.nodes[2].weight = 0;
-    assert_int_equal(placement_compute(s.nodes, s.count, PARTITIONS, 3, s.table), 0);
+    assert_int_equal(placement_balance(s.nodes, s.count, PARTITIONS, 3, NULL, s.table), 0);
     for (uint32_t i = 0; i < 3; i++)
         assert_int_equal(scene_load(&s, 3, 3, i), 0);
     s.table[0] = 77;
-    assert_int_equal(placement_compute(s.nodes, s.count, PARTITIONS, 4, s.table), -EINVAL);
+    assert_int_equal(placement_balance(s.nodes, s.count, PARTITIONS, 4, NULL, s.table), -EINVAL);
     assert_int_equal(s.table[0], 77);
 }
 
