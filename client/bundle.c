@@ -34,7 +34,7 @@ static bool item_fits(const struct item *item)
 
 static bool same_replicas(const struct item *a, const struct item *b)
 {
-    if (a->call->replicas != b->call->replicas)
+    if (a->columns != b->columns)
         return false;
     for (const struct slot *s = item_slot_begin(a); s < item_slot_end(a); s++) {
         const struct slot *t = item_slot_begin(b);

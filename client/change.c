@@ -88,9 +88,10 @@ static void change_end(struct client *client, struct change *change, int status,
 
 /* --- The next map ----------------------------------------------------------------------------- */
 
-static void change_unpack(const struct map *map, struct change_parts *to, uint16_t *table,
-                          uint32_t *since, struct kho_now now)
+static void change_unpack(const struct map *map, struct change_parts *to, struct kho_now now)
 {
+    uint16_t *table = to->table;
+    uint32_t *since = to->since;
     to->parts = (struct map_parts){
         .cluster = map->cluster,
         .epoch = map->epoch + 1,
@@ -108,6 +109,8 @@ static void change_unpack(const struct map *map, struct change_parts *to, uint16
         .collections = to->collections,
         .table = table,
         .since = since,
+        .previous = map->previous,
+        .previous_count = map->previous_count,
     };
     for (uint32_t i = 0; i < map->node_count; i++)
         map_node(map, i, &to->nodes[i]);
@@ -152,31 +155,70 @@ int change_raise(struct client *client, struct change *change, struct change_par
     return 0;
 }
 
-/* Makes the proposal from the map in force. */
-static int change_propose(struct client *client, struct change *change, struct kho_now now)
+static void change_parts_free(struct client *client, struct change_parts *parts)
+{
+    if (parts == NULL)
+        return;
+    client_release(client, parts->table);
+    client_release(client, parts->since);
+    client_release(client, parts->previous);
+    client_release(client, parts);
+}
+
+static struct change_parts *change_parts_new(struct client *client)
 {
     const struct map *map = &client->map;
     size_t cells = (size_t)map->partitions * map->width;
-    struct change_parts *parts = client_allocate(client, sizeof *parts);
-    uint16_t *table = client_allocate(client, cells * sizeof *table);
-    uint32_t *since = client_allocate(client, cells * sizeof *since);
-    int rc = -ENOMEM;
-    if (parts == NULL || table == NULL || since == NULL)
-        goto out;
-    if (map->epoch >= UINT32_MAX) {
-        rc = KHO_EMAP;
-        goto out;
+    struct change_parts *parts = client_allocate_zeroed(client, sizeof *parts);
+    if (parts == NULL)
+        return NULL;
+    parts->table = client_allocate(client, cells * sizeof *parts->table);
+    parts->since = client_allocate(client, cells * sizeof *parts->since);
+    parts->previous = client_allocate(client, map->partitions * map_row_size(map->width));
+    if (parts->table != NULL && parts->since != NULL && parts->previous != NULL)
+        return parts;
+    change_parts_free(client, parts);
+    return NULL;
+}
+
+/* The next map as the edit makes it from the one in force: *ret_parts, to be freed. */
+static int change_draft(struct client *client, struct change *change,
+                        struct change_parts **ret_parts, struct kho_now now)
+{
+    struct change_parts *parts = change_parts_new(client);
+    int rc = parts == NULL ? -ENOMEM : client->map.epoch >= UINT32_MAX ? KHO_EMAP : 0;
+    if (rc == 0) {
+        change_unpack(&client->map, parts, now);
+        change->now = now;
+        rc = change->edit(client, change, parts);
     }
-    change_unpack(map, parts, table, since, now);
-    rc = change->edit(client, change, parts);
+    if (rc != 0) {
+        change_parts_free(client, parts);
+        parts = NULL;
+    }
+    *ret_parts = parts;
+    return rc;
+}
+
+int change_preview(struct client *client, struct change *change, struct kho_now now)
+{
+    struct change_parts *parts;
+    int rc = change_draft(client, change, &parts, now);
+    change_parts_free(client, parts);
+    return rc;
+}
+
+/* Makes the proposal from the map in force. */
+static int change_propose(struct client *client, struct change *change, struct kho_now now)
+{
+    struct change_parts *parts;
+    int rc = change_draft(client, change, &parts, now);
+    if (rc != 0)
+        return rc;
+    rc = change_pack(client, change, parts);
     if (rc == 0)
-        rc = change_pack(client, change, parts);
-    if (rc == 0)
-        change->proposed_epoch = map->epoch + 1;
-out:
-    client_release(client, parts);
-    client_release(client, table);
-    client_release(client, since);
+        change->proposed_epoch = client->map.epoch + 1;
+    change_parts_free(client, parts);
     return rc;
 }
 

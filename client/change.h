@@ -48,9 +48,13 @@ bool push_forked(const struct push *push);
 
 struct change;
 
-/* Room for the parts of a map that a change may edit: one more collection than there are. */
+/* Room for the parts of a map that a change may edit: one more collection than there are, a row of
+ * the previous layout for every partition. */
 struct change_parts {
-    struct map_parts parts; /* points to what follows */
+    struct map_parts parts; /* points to what follows, and to these: */
+    uint16_t *table;
+    uint32_t *since;
+    uint8_t *previous;
     struct map_node nodes[KHO_MAP_NODES_MAX];
     struct map_collection collections[KHO_MAP_COLLECTIONS_MAX + 1];
 };
@@ -117,11 +121,14 @@ struct change {
     struct {
         uint64_t epoch, hash; /* of the map in force then */
     } gathering;
-    int cause; /* of the last failure */
+    int cause;          /* of the last failure */
+    struct kho_now now; /* of the step in which the edit runs */
 };
 
 /* An edit that changes nothing but the epoch. */
 int change_raise(struct client *client, struct change *change, struct change_parts *parts);
+/* Runs the edit on the map in force and forgets what it made: 0, -ENOMEM, or what edit says. */
+int change_preview(struct client *client, struct change *change, struct kho_now now);
 /* 0, or -ENOMEM, or what edit says: nothing happened. */
 int change_start(struct client *client, struct change *change, struct kho_now now);
 void change_tick(struct client *client, struct change *change, struct kho_now now);

@@ -58,6 +58,7 @@ enum client_verb {
     CLIENT_COLLECTION_CREATE,
     CLIENT_MAP_PUSH,
     CLIENT_READMIT,
+    CLIENT_MEMBER,
     CLIENT_CLOSED,
     CLIENT_ROOM
 };
@@ -87,6 +88,8 @@ int client_map_push(struct client *client, uint32_t deadline_ms, void *context, 
                     kho_call_id *ret_call);
 int client_readmit(struct client *client, const char *node, uint32_t deadline_ms, void *context,
                    struct kho_now now, kho_call_id *ret_call);
+int client_member(struct client *client, const struct kho_node_change *change, uint32_t deadline_ms,
+                  void *context, struct kho_now now, kho_call_id *ret_call);
 void client_cancel(struct client *client, kho_call_id call, struct kho_now now);
 /* Asks for one CLIENT_ROOM done when the bytes under way fall to half of the bound. */
 void client_on_room(struct client *client, void *context);
@@ -126,6 +129,7 @@ struct client_done {
             size_t count;
         } verify;
         struct kho_repair_result repair;
+        struct kho_node_change_result member;
     };
 };
 

@@ -7,6 +7,7 @@
  *
  * A node that can't be asked has its status in DIGESTS and makes its partitions `unreached` in
  * VERIFY; the call fails only without a map, for memory, an unknown collection or its deadline. */
+#include "quorum.h"
 #include "survey.h"
 
 #define COMPARE_ASK_NS (30000 * CLIENT_MS_NS)
@@ -141,8 +142,12 @@ static void compare_partition(const struct client *client, const struct compare 
     const struct wire_digest_entry *one = NULL;
     uint64_t records = 0, bytes = 0;
     bool differing = false, unreached = false, damaged = false;
-    for (uint32_t k = 0; k < collection->replicas; k++) {
-        uint32_t node = map_replica(&client->map, partition, k);
+    uint16_t nodes[COLUMNS_MAX];
+    struct layouts layouts;
+    uint32_t columns =
+        layouts_nodes(&client->map, partition, collection->replicas, nodes, &layouts);
+    for (uint32_t k = 0; k < columns; k++) {
+        uint32_t node = nodes[k];
         if (survey->nodes[node].status != 0) {
             unreached = true;
             continue;

@@ -153,6 +153,7 @@ struct client {
     uint32_t remote_count;
     struct remote **seeds;
     uint32_t seed_count;
+    struct remote *visits;
     struct queue sessions;  /* of struct session, all, in the order they were made */
     struct session **conns; /* by connection handle */
     uint32_t conn_capacity;
@@ -221,13 +222,15 @@ static inline void client_release(struct client *client, void *memory)
 
 /* --- Route ------------------------------------------------------------------------------------ */
 
-/* A node as the map names it (or a seed): its address and its sessions. It keeps its identity over
- * maps as long as incarnation, address, port and shard count stay; else it is retired and a new one
- * made. */
+/* A node as the map names it (or a seed, or a visit): its address and its sessions. It keeps its
+ * identity over maps as long as incarnation, address, port and shard count stay; else it is retired
+ * and a new one made. */
 struct remote {
     char address[65];
     uint16_t port;
     bool seed;
+    bool visit; /* a seed, of which only its HELLO is wanted: who is at an address? */
+    struct remote *next_visit;
     uint32_t node;             /* index in the map in force; of a seed: in client->seeds */
     struct kho_id incarnation; /* zero for a seed */
     uint32_t shards;
@@ -257,6 +260,12 @@ int route_open(struct client *client, const char *seeds, struct kho_now now);
  * once in ROUTE_REFRESH_NS. False: the last round is too young. */
 #define ROUTE_REFRESH_NS (1000 * CLIENT_MS_NS)
 bool route_refresh(struct client *client, struct kho_now now);
+/* Connects to an address that the map doesn't name, to hear from its HELLO who is there: requests
+ * of MAP may be sent on its session of shard 0. NULL when memory is out. */
+struct remote *route_visit(struct client *client, const char *address, uint16_t port,
+                           struct kho_now now);
+/* Lets it go; requests on its session end with KHO_EUNAVAILABLE unless they were dropped. */
+void route_leave(struct client *client, struct remote *visit, struct kho_now now);
 /* Retires every session (close). */
 void route_close(struct client *client, struct kho_now now);
 /* Frees all (client_destroy). */

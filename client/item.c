@@ -10,6 +10,9 @@
  * After an end in doubt the client's versions carry a new writer: a later put of the key, which may
  * see none of it, must never draw the same version for another value (R6).
  *
+ * While the layout of its partition changes, both stamp and write need their majority in each of
+ * the two layouts (R5, quorum.h).
+ *
  * Suspicion (R3): a suspect's answer raises the highest version but is no vote; all R answers stand
  * for a majority, too. A replica that can't say (R2) is neither. */
 #include "item.h"
@@ -30,9 +33,13 @@ static void slot_reset(struct slot *slot, struct item *item, struct session *ses
 static bool item_slots_begin(struct client *client, struct item *item, struct kho_now now)
 {
     struct records *call = item->call;
+    uint16_t nodes[COLUMNS_MAX];
     item->slots = call->slots + (size_t)item->index * call->width;
-    for (uint32_t k = 0; k < call->replicas; k++) {
-        uint32_t node = map_replica(&client->map, item->partition, k);
+    item->columns = (uint8_t)layouts_nodes(&client->map, item->partition, call->replicas, nodes,
+                                           &item->layouts);
+    KHO_ASSERT(item->columns <= call->width);
+    for (uint32_t k = 0; k < item->columns; k++) {
+        uint32_t node = nodes[k];
         uint32_t shard = route_shard(client, node, item->partition);
         struct session *session = client->remotes[node]->sessions[shard];
         if (session == NULL)
@@ -47,8 +54,7 @@ static bool item_slots_begin(struct client *client, struct item *item, struct kh
 static void item_stamp_begin(struct client *client, struct item *item, struct kho_now now)
 {
     item->phase = ITEM_STAMP;
-    item->votes = 0;
-    item->suspects = 0;
+    item->votes = item->told = 0;
     item->stamped = false;
     item->floor = 0;
     item->lowest_wall_ms = UINT64_MAX;
@@ -90,16 +96,16 @@ static bool item_version_draw(struct client *client, struct item *item, uint64_t
 static uint64_t item_wall_heard(const struct item *item, struct kho_now now)
 {
     uint64_t lowest = UINT64_MAX;
-    uint32_t heard = 0;
+    columns_t heard = 0;
     for (struct slot *s = item_slot_begin(item); s < item_slot_end(item); s++) {
         const struct session *session = s->session;
         if (session->wall_ms == 0)
             continue;
-        heard++;
+        heard |= slot_bit(s);
         lowest = kho_min(lowest,
                          session->wall_ms + (now.mono_ns - session->wall_heard_ns) / CLIENT_MS_NS);
     }
-    return heard >= item->call->read_quorum ? lowest : 0;
+    return layouts_have(item->layouts, heard, item->call->read_quorum) ? lowest : 0;
 }
 
 static void item_write_start(struct client *client, struct item *item, struct kho_now now)
@@ -177,7 +183,7 @@ static void item_applied(struct client *client, struct item *item)
     if (item_open_slots(item) > 0) {
         item->held = true;
         item->call->held++;
-    } else if (item->acks < item->call->replicas) {
+    } else if (item->acks != layouts_all(item->layouts)) {
         client->given_up++;
     }
     item_ended(client, item);
@@ -268,9 +274,8 @@ void item_background_restart(struct client *client, struct item *item, struct kh
 
 static bool item_stamp_ready(const struct item *item)
 {
-    const struct records *call = item->call;
-    return item->votes >= (KHO_PLANTED(stamp_quorum_one) ? 1 : call->read_quorum) ||
-           item->votes + item->suspects == call->replicas;
+    uint32_t quorum = KHO_PLANTED(stamp_quorum_one) ? 1 : item->call->read_quorum;
+    return layouts_voted(item->layouts, item->votes, item->told, quorum);
 }
 
 static void item_stamp_done(struct client *client, struct item *item, struct kho_now now)
@@ -295,10 +300,9 @@ static void item_stamp_answered(struct client *client, struct slot *slot,
     } else {
         slot->replied = true;
         item->lowest_wall_ms = kho_min(item->lowest_wall_ms, wall_ms);
-        if (suspect)
-            item->suspects++;
-        else
-            item->votes++;
+        item->told |= slot_bit(slot);
+        if (!suspect)
+            item->votes |= slot_bit(slot);
     }
     if (item_stamp_ready(item))
         item_stamp_done(client, item, now);
@@ -320,14 +324,17 @@ void item_probe_answered(struct client *client, struct slot *slot,
 static void item_check_stamp(struct client *client, struct item *item, struct kho_now now)
 {
     const struct records *call = item->call;
-    uint32_t open = 0, live = 0;
+    columns_t open = 0, live = 0;
     for (struct slot *s = item_slot_begin(item); s < item_slot_end(item); s++) {
-        live += !s->session->given_up;
-        open += !s->replied && !s->unknown && !s->session->given_up;
+        if (s->session->given_up)
+            continue;
+        live |= slot_bit(s);
+        if (!s->replied && !s->unknown)
+            open |= slot_bit(s);
     }
-    bool votes = item->votes + open >= call->read_quorum ||
-                 item->votes + item->suspects + open == call->replicas;
-    if (!votes || live < call->write_quorum)
+    bool votes =
+        layouts_voted(item->layouts, item->votes | open, item->told | open, call->read_quorum);
+    if (!votes || !layouts_have(item->layouts, live, call->write_quorum))
         item_give_up(client, item, KHO_EUNAVAILABLE, now);
 }
 
@@ -385,7 +392,7 @@ void item_write_answered(struct client *client, struct slot *slot, int status, s
     struct item *item = slot->item;
     if (status == 0) {
         slot->acked = true;
-        item->acks++;
+        item->acks |= slot_bit(slot);
     } else if (item_refusal_passes(status)) {
         slot->session->hold_until_ns = now.mono_ns + SESSION_BEHIND_NS;
         slot_ask(client, slot, SLOT_WRITE, now);
@@ -393,7 +400,8 @@ void item_write_answered(struct client *client, struct slot *slot, int status, s
     } else {
         item_refused(client, slot, status);
     }
-    if (item->phase == ITEM_WRITE && item->acks >= item->call->write_quorum)
+    if (item->phase == ITEM_WRITE &&
+        layouts_have(item->layouts, item->acks, item->call->write_quorum))
         item_applied(client, item);
     else if (item->phase == ITEM_WRITE)
         item_check_write(client, item, now);
@@ -425,10 +433,11 @@ static void item_write_failed(struct client *client, struct item *item, struct k
 
 static void item_check_write(struct client *client, struct item *item, struct kho_now now)
 {
-    uint32_t possible = item->acks;
+    columns_t possible = item->acks;
     for (struct slot *s = item_slot_begin(item); s < item_slot_end(item); s++)
-        possible += s->ask != SLOT_IDLE && !s->session->given_up;
-    if (possible < item->call->write_quorum)
+        if (s->ask != SLOT_IDLE && !s->session->given_up)
+            possible |= slot_bit(s);
+    if (!layouts_have(item->layouts, possible, item->call->write_quorum))
         item_write_failed(client, item, now);
 }
 

@@ -14,6 +14,7 @@
 #define KHO_CLIENT_ITEM_H
 
 #include "core.h"
+#include "quorum.h"
 #include "session.h"
 
 struct records;
@@ -81,8 +82,10 @@ struct item {
     uint16_t key_len;
     uint8_t codec;
     uint8_t phase;
-    uint8_t votes, suspects; /* of STAMP */
-    uint8_t acks;
+    uint8_t columns; /* slots: the replicas of either layout */
+    struct layouts layouts;
+    columns_t votes, told; /* STAMP: unsuspected answers; all answers */
+    columns_t acks;
     bool head : 1; /* of its line */
     bool tombstone : 1;
     bool stamped : 1;     /* version is set */
@@ -121,7 +124,7 @@ struct records {
     uint32_t count;
     uint32_t ended;
     uint32_t held;  /* items in the background */
-    uint32_t width; /* slots an item */
+    uint32_t width; /* slots an item at most */
     bool delivered;
     bool all_ended;
     bool resolved; /* collection found, items hashed */
@@ -183,7 +186,11 @@ static inline struct slot *item_slot_begin(const struct item *item)
 }
 static inline struct slot *item_slot_end(const struct item *item)
 {
-    return item->slots + item->call->replicas;
+    return item->slots + item->columns;
+}
+static inline columns_t slot_bit(const struct slot *slot)
+{
+    return column_bit((uint32_t)(slot - slot->item->slots));
 }
 
 /* --- slot.c ----------------------------------------------------------------------------------- */

@@ -212,14 +212,18 @@ static void list_give_up(struct client *client, struct list *list, int status)
 /* Can Q replicas of the partition under way be reached, as far as is known? */
 static bool list_in_reach(struct client *client, const struct list *list, struct kho_now now)
 {
-    uint32_t reachable = 0;
-    for (uint32_t k = 0; k < list->replicas; k++) {
-        uint32_t node = map_replica(&client->map, list->at.partition, k);
-        uint32_t shard = route_shard(client, node, list->at.partition);
-        struct session *session = route_session(client, node, shard, now);
-        reachable += session != NULL && !session_unavailable(client, session, now);
+    columns_t reachable = 0;
+    uint16_t nodes[COLUMNS_MAX];
+    struct layouts layouts;
+    uint32_t count =
+        layouts_nodes(&client->map, list->at.partition, list->replicas, nodes, &layouts);
+    for (uint32_t k = 0; k < count; k++) {
+        uint32_t shard = route_shard(client, nodes[k], list->at.partition);
+        struct session *session = route_session(client, nodes[k], shard, now);
+        if (session != NULL && !session_unavailable(client, session, now))
+            reachable |= column_bit(k);
     }
-    return reachable >= list->read_quorum;
+    return layouts_have(layouts, reachable, list->read_quorum);
 }
 
 /* The range under way failed: it is tried again after a pause where that can help. */
@@ -285,7 +289,8 @@ static void list_mend(struct client *client, struct list *list, struct kho_now n
     struct mend *mend = &list->mend;
     list_move(list, LIST_MEND);
     mend->collection = list->collection;
-    mend->replicas = list->replicas;
+    mend->replicas = list->merge.replicas;
+    mend->layouts = list->merge.layouts;
     memcpy(mend->nodes, list->merge.nodes, sizeof mend->nodes);
     mend->votes = list->read_quorum;
     mend->acks = list->write_quorum;
@@ -317,7 +322,7 @@ static enum list_verdict list_entry(struct client *client, struct list *list,
 {
     struct record record = {0};
     uint32_t index;
-    bool enough = (uint32_t)__builtin_popcount(entry->have) >= list->write_quorum;
+    bool enough = layouts_have(list->merge.layouts, entry->have, list->write_quorum);
     if (enough && entry->state == WIRE_TOMBSTONE)
         return LIST_PASSED;
     if (!list_result(client, list, &index))
@@ -398,13 +403,20 @@ static void list_merged(struct client *client, struct merge *merge, int status, 
 
 /* --- Ranges ----------------------------------------------------------------------------------- */
 
-/* Does the partition have the same replicas as the first of the range? */
+/* Does the partition have the same replicas, in either layout, as the first of the range? */
 static bool list_same_replicas(const struct list *list, const struct map *map, uint32_t partition)
 {
-    for (uint32_t k = 0; k < list->replicas; k++) {
+    const struct merge *merge = &list->merge;
+    uint16_t nodes[COLUMNS_MAX];
+    struct layouts layouts;
+    uint32_t count = layouts_nodes(map, partition, list->replicas, nodes, &layouts);
+    /* A range with two layouts is the one partition. */
+    if (layouts_joint(layouts) || layouts_joint(merge->layouts) || count != merge->replicas)
+        return false;
+    for (uint32_t k = 0; k < count; k++) {
         bool found = false;
-        for (uint32_t j = 0; j < list->replicas; j++)
-            found |= list->merge.nodes[j] == map_replica(map, partition, k);
+        for (uint32_t j = 0; j < count; j++)
+            found |= merge->nodes[j] == nodes[k];
         if (!found)
             return false;
     }
@@ -416,9 +428,10 @@ static void list_range(struct list *list, const struct map *map)
 {
     struct merge *merge = &list->merge;
     bool wide = !list->narrow;
-    for (uint32_t k = 0; k < list->replicas; k++) {
+    merge->replicas = (uint8_t)layouts_nodes(map, list->at.partition, list->replicas, merge->nodes,
+                                             &merge->layouts);
+    for (uint32_t k = 0; k < merge->replicas; k++) {
         struct map_node node;
-        merge->nodes[k] = map_replica(map, list->at.partition, k);
         map_node(map, merge->nodes[k], &node);
         wide &= node.shards == 1; /* else neighbours belong to different shards */
     }
@@ -458,7 +471,6 @@ static void list_round(struct client *client, struct list *list, struct kho_now 
     merge->collection = collection.id;
     merge->from = list->at;
     merge->limit = (uint32_t)kho_min(list->reach, list->limit - list->count);
-    merge->replicas = collection.replicas;
     merge->votes = list->read_quorum;
     merge->records = true;
     merge->deadline_ns = kho_min(list->call.deadline_ns, now.mono_ns + LIST_ASK_NS);

@@ -77,7 +77,7 @@ bool mend_column_failed(struct client *client, struct mend *mend, uint32_t k, in
         mend_end(client, mend, status, now);
         return true;
     }
-    mend->gone |= mend_bit(k);
+    mend->gone |= column_bit(k);
     mend->columns[k].status = status;
     return false;
 }
@@ -96,21 +96,22 @@ void mend_settle(struct client *client, struct mend *mend, struct mend_slot *slo
 /* Nobody that answers can give the value. It is lost only if nobody else could have it. */
 static int mend_without_source(const struct mend *mend, const struct mend_slot *slot)
 {
-    return (mend_all(mend) & (uint8_t)~slot->probed) != 0 || mend->gone != 0 ? KHO_EUNAVAILABLE
-                                                                             : KHO_EDAMAGED;
+    return (mend_all(mend) & (columns_t)~slot->probed) != 0 || mend->gone != 0 ? KHO_EUNAVAILABLE
+                                                                               : KHO_EDAMAGED;
 }
 
 /* Q unsuspected replicas told, or all R (R3). */
 static bool mend_voted(const struct mend *mend, const struct mend_slot *slot)
 {
-    uint32_t votes = 0, told = 0;
+    columns_t votes = 0, told = 0;
     for (uint32_t k = 0; k < mend->replicas; k++) {
-        if ((slot->probed & mend_bit(k)) == 0 || slot->told[k].state == WIRE_UNKNOWN)
+        if ((slot->probed & column_bit(k)) == 0 || slot->told[k].state == WIRE_UNKNOWN)
             continue;
-        told++;
-        votes += !mend->columns[k].suspect;
+        told |= column_bit(k);
+        if (!mend->columns[k].suspect)
+            votes |= column_bit(k);
     }
-    return votes >= mend->votes || told == mend->replicas;
+    return layouts_voted(mend->layouts, votes, told, mend->votes);
 }
 
 static int mend_unvoted(const struct mend *mend, const struct mend_slot *slot)
@@ -125,17 +126,17 @@ static void mend_sort(const struct mend *mend, struct mend_slot *slot)
     entry->have = slot->sources = slot->targets = 0;
     for (uint32_t k = 0; k < mend->replicas; k++) {
         const struct wire_probe_answer *told = &slot->told[k];
-        if ((slot->probed & mend_bit(k)) == 0 || (mend_here(mend) & mend_bit(k)) == 0)
+        if ((slot->probed & column_bit(k)) == 0 || (mend_here(mend) & column_bit(k)) == 0)
             continue;
         bool same = told->state != WIRE_ABSENT && told->state != WIRE_UNKNOWN &&
                     version_compare(told->version, entry->version) == 0;
         if (same && told->state != WIRE_VALUE_UNKNOWN) {
-            entry->have |= mend_bit(k);
-            slot->sources |= mend_bit(k);
+            entry->have |= column_bit(k);
+            slot->sources |= column_bit(k);
         } else if (same && mend->votes > 0) {
-            entry->have |= mend_bit(k); /* it votes the version; its value is repair's business */
+            entry->have |= column_bit(k); /* it votes the version; its value is repair's business */
         } else {
-            slot->targets |= mend_bit(k);
+            slot->targets |= column_bit(k);
         }
     }
 }
@@ -146,10 +147,10 @@ void mend_spare_floors(const struct mend *mend, struct mend_slot *slot)
     struct mend_entry *entry = mend_entry_of(mend, slot);
     for (uint32_t k = 0; k < mend->replicas; k++) {
         const struct wire_probe_answer *told = &slot->told[k];
-        if ((slot->targets & mend_bit(k)) != 0 && told->state == WIRE_ABSENT &&
+        if ((slot->targets & column_bit(k)) != 0 && told->state == WIRE_ABSENT &&
             entry->version.counter <= told->floor) {
-            slot->targets &= (uint8_t)~mend_bit(k);
-            entry->have |= mend_bit(k);
+            slot->targets &= (columns_t)~column_bit(k);
+            entry->have |= column_bit(k);
         }
     }
 }
@@ -162,7 +163,7 @@ static void mend_decide(struct client *client, struct mend *mend, struct mend_sl
     entry->state = WIRE_ABSENT;
     for (uint32_t k = 0; k < mend->replicas; k++) {
         const struct wire_probe_answer *told = &slot->told[k];
-        if ((slot->probed & mend_bit(k)) == 0 || told->state == WIRE_ABSENT ||
+        if ((slot->probed & column_bit(k)) == 0 || told->state == WIRE_ABSENT ||
             told->state == WIRE_UNKNOWN)
             continue;
         int order = version_compare(told->version, entry->version);
@@ -185,7 +186,7 @@ static void mend_decide(struct client *client, struct mend *mend, struct mend_sl
     if (dead)
         mend_spare_floors(mend, slot);
     bool enough = mend->votes > 0
-                      ? (uint32_t)__builtin_popcount(entry->have) >= mend->acks
+                      ? layouts_have(mend->layouts, entry->have, mend->acks)
                       : slot->targets == 0 || (dead && KHO_PLANTED(repair_skips_deletes));
     if (enough && (dead || mend->votes == 0))
         mend_settle(client, mend, slot, 0);
@@ -216,7 +217,7 @@ static bool mend_sourced(const struct mend *mend, const struct mend_slot *slot)
     bool sourced = true;
     for (uint32_t k = 0; k < mend->replicas; k++) {
         const struct wire_probe_answer *told = &slot->told[k];
-        if ((slot->probed & mend_bit(k)) == 0 || told->state == WIRE_ABSENT ||
+        if ((slot->probed & column_bit(k)) == 0 || told->state == WIRE_ABSENT ||
             told->state == WIRE_UNKNOWN)
             continue;
         int order = version_compare(told->version, newest);
@@ -262,7 +263,7 @@ static void mend_probe_frame(struct client *client, struct request *request,
         wire_probe_answer_decode(body, &slot->told[k]);
         if (slot->told[k].state > WIRE_UNKNOWN || slot->told[k].version.counter > KHO_COUNTER_MAX)
             slot->told[k].state = WIRE_UNKNOWN; /* no state that we know is no vote */
-        slot->probed |= mend_bit(k);
+        slot->probed |= column_bit(k);
         column->count++;
         body += WIRE_PROBE_ANSWER;
         len -= WIRE_PROBE_ANSWER;
@@ -283,7 +284,7 @@ static void mend_probe_ended(struct client *client, struct request *request, int
     if (status != 0)
         for (uint32_t i = 0; i < mend->window; i++)
             if (mend->slots[i].again)
-                mend->slots[i].probed &= (uint8_t)~mend_bit(k);
+                mend->slots[i].probed &= (columns_t)~column_bit(k);
     mend_probe_check(client, mend, now);
 }
 
@@ -341,7 +342,7 @@ static int mend_probe(struct client *client, struct mend *mend, struct kho_now n
     }
     KHO_ASSERT(count > 0);
     for (uint32_t k = 0; k < mend->replicas; k++) {
-        if ((mend_here(mend) & mend_bit(k)) == 0)
+        if ((mend_here(mend) & column_bit(k)) == 0)
             continue;
         int rc = mend_probe_ask(client, mend, k, count, now);
         if (rc != 0)
@@ -355,7 +356,7 @@ static int mend_probe(struct client *client, struct mend *mend, struct kho_now n
 /* All sources were tried. In a listing some replicas may not have been heard: they are now. */
 static void mend_exhausted(struct client *client, struct mend *mend, struct mend_slot *slot)
 {
-    if ((mend_here(mend) & (uint8_t)~slot->probed) != 0 && slot->tries < MEND_TRIES) {
+    if ((mend_here(mend) & (columns_t)~slot->probed) != 0 && slot->tries < MEND_TRIES) {
         mend->thorough = true;
         slot->again = true;
         return;

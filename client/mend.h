@@ -51,11 +51,12 @@ struct mend_column {
 struct mend {
     /* Filled by the owner, who zeroes it first. */
     uint32_t collection;
-    uint8_t replicas;
-    uint16_t nodes[KHO_MAP_REPLICAS_MAX];
-    uint8_t skip;               /* columns that are not asked */
-    uint8_t votes, acks;        /* Q and W; 0: repair, all that answer are made equal */
-    bool heads;                 /* with votes: the values aren't wanted */
+    uint8_t replicas; /* columns: those of layouts_nodes() */
+    uint16_t nodes[COLUMNS_MAX];
+    struct layouts layouts;
+    columns_t skip;      /* columns that are not asked */
+    uint8_t votes, acks; /* Q and W in each layout; 0: repair, all that answer are made equal */
+    bool heads;          /* with votes: the values aren't wanted */
     struct mend_entry *entries; /* all of one shard of each node; the owner's until the end */
     uint32_t count;
     uint64_t deadline_ns;
@@ -64,13 +65,13 @@ struct mend {
     void *owner;
 
     /* Results, beside those in the entries. */
-    uint8_t gone; /* columns that failed on the way, with their status */
+    columns_t gone; /* columns that failed on the way, with their status */
     uint64_t copied;
     uint64_t copied_bytes;
 
     /* The mend's own. */
     enum mend_phase phase;
-    struct mend_column columns[KHO_MAP_REPLICAS_MAX];
+    struct mend_column columns[COLUMNS_MAX];
     struct mend_slot *slots; /* of the window */
     uint32_t first, window;  /* entries first to first + window are worked on */
     uint32_t reach;          /* entries asked in one read */

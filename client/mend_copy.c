@@ -20,11 +20,11 @@ static void mend_newer(const struct mend *mend, struct mend_slot *slot, uint32_t
 {
     struct mend_entry *entry = mend_entry_of(mend, slot);
     entry->version = record->version;
-    entry->have = slot->sources = mend_bit(k);
-    slot->targets = mend_here(mend) & slot->probed & (uint8_t)~mend_bit(k);
+    entry->have = slot->sources = column_bit(k);
+    slot->targets = mend_here(mend) & slot->probed & (columns_t)~column_bit(k);
     if (record_is_tombstone(record))
         mend_spare_floors(mend, slot);
-    if (mend->votes > 0 && mend->acks <= 1)
+    if (mend->votes > 0 && layouts_have(mend->layouts, entry->have, mend->acks))
         slot->targets = 0;
 }
 
@@ -63,7 +63,7 @@ static void mend_fetched(struct client *client, struct fetch *fetch, uint32_t na
     struct mend_slot *slot = &mend->slots[name];
     struct mend_entry *entry = mend_entry_of(mend, slot);
     if (status != 0 || record == NULL || version_compare(record->version, entry->version) < 0) {
-        slot->sources &= (uint8_t)~mend_bit(k); /* damaged there: another is asked next */
+        slot->sources &= (columns_t)~column_bit(k); /* damaged there: another is asked next */
         return;
     }
     if (version_compare(record->version, entry->version) > 0)
@@ -104,7 +104,7 @@ static uint32_t mend_read_asks(const struct mend *mend, uint32_t k, struct fetch
     uint32_t count = 0;
     for (uint32_t i = 0; i < mend->window && count < mend->reach; i++) {
         const struct mend_slot *slot = &mend->slots[i];
-        uint8_t sources = slot->sources & mend_here(mend);
+        columns_t sources = slot->sources & mend_here(mend);
         if (slot->settled || slot->bytes != NULL || sources == 0 ||
             (uint32_t)__builtin_ctz(sources) != k)
             continue;
@@ -145,7 +145,7 @@ void mend_read(struct client *client, struct mend *mend, struct kho_now now)
 static bool mend_waits(const struct mend *mend, const struct mend_slot *slot, uint32_t k)
 {
     (void)mend;
-    return slot->bytes != NULL && (slot->targets & mend_bit(k)) != 0;
+    return slot->bytes != NULL && (slot->targets & column_bit(k)) != 0;
 }
 
 /* All copies of this round have ended. */
@@ -157,7 +157,7 @@ static void mend_wrote(struct client *client, struct mend *mend, struct kho_now 
             continue;
         mend_forget(client, mend, slot);
         const struct mend_entry *entry = mend_entry_of(mend, slot);
-        bool enough = mend->votes > 0 && (uint32_t)__builtin_popcount(entry->have) >= mend->acks;
+        bool enough = mend->votes > 0 && layouts_have(mend->layouts, entry->have, mend->acks);
         if (enough || (!slot->again && mend->votes == 0))
             mend_settle(client, mend, slot, enough ? 0 : slot->refusal);
         else if (!slot->again || slot->tries >= MEND_TRIES)
@@ -200,10 +200,10 @@ static void mend_write_frame(struct client *client, struct request *request,
         int status = (int32_t)kho_load32(body);
         if (status > 0)
             status = KHO_EMALFORMED;
-        slot->targets &= (uint8_t)~mend_bit(k);
+        slot->targets &= (columns_t)~column_bit(k);
         column->count--;
         if (status == 0) {
-            mend_entry_of(mend, slot)->have |= mend_bit(k);
+            mend_entry_of(mend, slot)->have |= column_bit(k);
             mend->copied++;
             mend->copied_bytes += slot->len;
         } else {
@@ -323,7 +323,7 @@ static void mend_write(struct client *client, struct mend *mend, struct kho_now 
         mend->slots[i].targets &= mend_here(mend);
     for (uint32_t k = 0; k < mend->replicas; k++) {
         mend->columns[k].next = 0;
-        if ((mend_here(mend) & mend_bit(k)) == 0)
+        if ((mend_here(mend) & column_bit(k)) == 0)
             continue;
         if (mend_write_column(client, mend, k, now) != 0) {
             mend_end(client, mend, -ENOMEM, now);

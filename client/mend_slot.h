@@ -8,29 +8,25 @@
 /* One entry of the window. */
 struct mend_slot {
     bool settled;
-    bool again;      /* to be probed, or probed anew */
-    uint8_t tries;   /* probes so far */
-    uint8_t probed;  /* columns that told their state */
-    uint8_t sources; /* columns that have the version and its value, not yet tried */
-    uint8_t targets; /* columns that shall get it */
-    uint8_t *bytes;  /* the record, while it waits to be copied */
+    bool again;        /* to be probed, or probed anew */
+    uint8_t tries;     /* probes so far */
+    columns_t probed;  /* columns that told their state */
+    columns_t sources; /* columns that have the version and its value, not yet tried */
+    columns_t targets; /* columns that shall get it */
+    uint8_t *bytes;    /* the record, while it waits to be copied */
     uint32_t len;
     int refusal; /* of a copy, the first */
-    struct wire_probe_answer told[KHO_MAP_REPLICAS_MAX];
+    struct wire_probe_answer told[COLUMNS_MAX];
 };
 
-static inline uint8_t mend_bit(uint32_t k)
+static inline columns_t mend_all(const struct mend *mend)
 {
-    return (uint8_t)(1u << k);
-}
-static inline uint8_t mend_all(const struct mend *mend)
-{
-    return (uint8_t)((1u << mend->replicas) - 1);
+    return layouts_all(mend->layouts);
 }
 /* Columns that still take part. */
-static inline uint8_t mend_here(const struct mend *mend)
+static inline columns_t mend_here(const struct mend *mend)
 {
-    return mend_all(mend) & (uint8_t) ~(mend->skip | mend->gone);
+    return mend_all(mend) & (columns_t) ~(mend->skip | mend->gone);
 }
 static inline struct mend_entry *mend_entry_of(const struct mend *mend,
                                                const struct mend_slot *slot)

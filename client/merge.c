@@ -17,7 +17,7 @@
 
 static void merge_clear(struct client *client, struct merge *merge)
 {
-    for (uint32_t k = 0; k < KHO_MAP_REPLICAS_MAX; k++) {
+    for (uint32_t k = 0; k < COLUMNS_MAX; k++) {
         struct merge_replica *column = &merge->columns[k];
         if (column->asked && !column->ended)
             request_drop(client, &column->request);
@@ -97,10 +97,10 @@ static void merge_add(const struct merge *merge, struct merge_entry *entry, uint
         entry->record_len = 0;
         entry->large = false;
     }
-    entry->have |= (uint8_t)(1u << k);
+    entry->have |= column_bit(k);
     if (item->entry.state == WIRE_VALUE_UNKNOWN)
         return;
-    entry->whole |= (uint8_t)(1u << k);
+    entry->whole |= column_bit(k);
     entry->state = item->entry.state;
     if (merge->records && k == merge->records_column) {
         entry->record_len = item->entry.record_len;
@@ -137,7 +137,7 @@ static int merge_all(struct client *client, struct merge *merge)
         const struct merge_replica *column = &merge->columns[k];
         if (!column->asked || !column->ended || column->status != 0)
             continue;
-        uint8_t bit = (uint8_t)(1u << k);
+        columns_t bit = column_bit(k);
         merge->answered |= bit;
         merge->suspects |= column->suspect ? bit : 0;
         merge->damaged |= column->episode ? bit : 0;
@@ -175,14 +175,16 @@ static uint32_t merge_asked(const struct merge *merge, bool only_waiting)
 
 static bool merge_enough(const struct merge *merge)
 {
-    uint32_t votes = 0, whole = 0;
+    columns_t votes = 0, told = 0;
     for (uint32_t k = 0; k < merge->replicas; k++) {
         const struct merge_replica *column = &merge->columns[k];
-        bool told = column->ended && column->status == 0 && !column->episode;
-        whole += told;
-        votes += told && !column->suspect;
+        if (!column->ended || column->status != 0 || column->episode)
+            continue;
+        told |= column_bit(k);
+        if (!column->suspect)
+            votes |= column_bit(k);
     }
-    return votes >= merge->votes || whole == merge->replicas;
+    return layouts_voted(merge->layouts, votes, told, merge->votes);
 }
 
 /* Why there are too few votes. */
@@ -431,10 +433,11 @@ static int merge_ask(struct client *client, struct merge *merge, uint32_t k, str
 
 int merge_start(struct client *client, struct merge *merge, struct kho_now now)
 {
-    KHO_ASSERT(!merge->active && merge->replicas <= KHO_MAP_REPLICAS_MAX);
+    KHO_ASSERT(!merge->active && merge->replicas <= COLUMNS_MAX);
     merge_clear(client, merge);
-    uint32_t all = merge->replicas - (uint32_t)__builtin_popcount(merge->skip);
-    uint32_t want = merge->votes > 0 ? (uint32_t)kho_min(merge->votes, all) : all;
+    uint32_t all = merge->replicas - columns_count(merge->skip);
+    bool some = merge->votes > 0 && !layouts_joint(merge->layouts);
+    uint32_t want = some ? (uint32_t)kho_min(merge->votes, all) : all;
     KHO_ASSERT(want > 0);
     for (uint32_t i = 0; i < want; i++)
         if (!merge_ask_next(client, merge, now)) {

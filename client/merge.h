@@ -4,6 +4,7 @@
 #ifndef KHO_CLIENT_MERGE_H
 #define KHO_CLIENT_MERGE_H
 
+#include "quorum.h"
 #include "session.h"
 
 /* Records that came along are kept up to so many bytes; the others are fetched by tag. */
@@ -23,13 +24,13 @@ static inline int place_compare(struct place a, struct place b)
     return key_tag_compare(a.tag, b.tag);
 }
 
-/* Bits of the masks are columns of the replica set. */
+/* Masks are of columns. */
 struct merge_entry {
     struct place place;
     struct version version; /* the highest */
     uint8_t state;         /* of it: TOMBSTONE, PRESENT, or VALUE_UNKNOWN if nobody has the value */
-    uint8_t have;          /* replicas with that version */
-    uint8_t whole;         /* of them, those that have its value, too */
+    columns_t have;        /* replicas with that version */
+    columns_t whole;       /* of them, those that have its value, too */
     bool large;            /* the replica that sends records left this one out */
     const uint8_t *record; /* its bytes as a wire record, or NULL */
     uint32_t record_len;
@@ -67,12 +68,14 @@ struct merge {
     struct place from;     /* the first place that is wanted */
     uint32_t partition_to; /* past the last partition */
     uint32_t limit;        /* entries asked of each replica */
-    uint8_t replicas;      /* columns */
-    uint16_t nodes[KHO_MAP_REPLICAS_MAX];
-    uint8_t skip;  /* columns that are not asked */
-    uint8_t votes; /* ends when so many votes are there (R3), asks so many replicas at first, the
-                      others when one fails. 0: asks all, waits for all, fails only for memory */
-    bool records;  /* one replica sends records along */
+    uint8_t replicas;      /* columns: those of layouts_nodes() */
+    uint16_t nodes[COLUMNS_MAX];
+    struct layouts layouts;
+    columns_t skip; /* columns that are not asked */
+    uint8_t votes;  /* ends when so many votes are there (R3) in each layout, asks so many replicas
+                       at first (all while a layout changes), the others when one fails. 0: asks all,
+                       waits for all, fails only for memory */
+    bool records;   /* one replica sends records along */
     uint64_t deadline_ns;
     merge_end_fn end;
     void *owner;
@@ -81,14 +84,14 @@ struct merge {
     struct merge_entry *entries;
     uint32_t count;
     uint32_t capacity;
-    struct place next; /* where to go on; partition_to: nothing is left */
-    uint8_t answered;  /* columns whose answers are merged */
-    uint8_t suspects;  /* of them, those that are suspect */
-    uint8_t damaged;   /* of them, those with an episode in the range */
+    struct place next;  /* where to go on; partition_to: nothing is left */
+    columns_t answered; /* columns whose answers are merged */
+    columns_t suspects; /* of them, those that are suspect */
+    columns_t damaged;  /* of them, those with an episode in the range */
 
     /* The merge's own. */
     bool active;
-    struct merge_replica columns[KHO_MAP_REPLICAS_MAX];
+    struct merge_replica columns[COLUMNS_MAX];
     uint8_t records_column;
 };
 

@@ -4,6 +4,9 @@
  * and the record is in hand: done in one round trip. The others are asked where that isn't enough:
  * the votes differ, one doesn't come, or is late.
  *
+ * While the layout of its partition changes, both votes and write-back need their majority in each
+ * of the two layouts (R5, quorum.h); the record is sought at old replicas first.
+ *
  * Where they disagree, the highest version is written back before it is returned, until as many
  * replicas have it as make every later majority meet one (R - Q + 1), or reads would not be
  * monotonic. A write-back carries the drop number that its target told before the source was read
@@ -17,10 +20,10 @@
 
 struct reader_view {
     struct version highest;
-    uint32_t votes, suspects; /* replies */
-    uint32_t open;            /* may still reply */
-    uint32_t have;            /* have the highest version, by reply or write-back */
-    bool tombstone;           /* the highest is one */
+    columns_t votes, told; /* unsuspected replies; all replies */
+    columns_t open;        /* may still reply */
+    columns_t have;        /* have the highest version, by reply or write-back */
+    bool tombstone;        /* the highest is one */
 };
 
 static bool reader_slot_open(const struct slot *slot)
@@ -37,19 +40,20 @@ static struct reader_view reader_look(const struct item *item)
 {
     struct reader_view view = {0};
     for (struct slot *s = item_slot_begin(item); s < item_slot_end(item); s++) {
-        view.open += reader_slot_open(s);
+        if (reader_slot_open(s))
+            view.open |= slot_bit(s);
         if (!s->replied)
             continue;
         view.highest = version_max(view.highest, s->version);
-        if (s->suspect)
-            view.suspects++;
-        else
-            view.votes++;
+        view.told |= slot_bit(s);
+        if (!s->suspect)
+            view.votes |= slot_bit(s);
     }
     for (struct slot *s = item_slot_begin(item); s < item_slot_end(item); s++) {
         bool at = reader_slot_at(s, view.highest);
         bool copied = s->acked && version_compare(item->version, view.highest) == 0;
-        view.have += at || copied;
+        if (at || copied)
+            view.have |= slot_bit(s);
         view.tombstone |= at && s->state == WIRE_TOMBSTONE;
     }
     return view;
@@ -77,7 +81,7 @@ static uint32_t reader_rank(const struct client *client, const struct slot *slot
     uint32_t before = 0;
     for (struct slot *s = item_slot_begin(item); s < item_slot_end(item); s++)
         before += s->session->remote->node < slot->session->remote->node;
-    return (before + client->serial) % item->call->replicas;
+    return (before + client->serial) % item->columns;
 }
 
 void readers_rotate(struct client *client)
@@ -108,16 +112,19 @@ static bool reader_unasked(const struct slot *slot)
 static struct slot *reader_source(const struct client *client, const struct item *item,
                                   const struct version *highest, bool well, struct kho_now now)
 {
-    uint32_t replicas = item->call->replicas, best_rank = 0;
+    uint32_t columns = item->columns, best_rank = 0;
     struct slot *best = NULL;
     for (struct slot *s = item_slot_begin(item); s < item_slot_end(item); s++) {
         if (!reader_may_give(s, highest) || (well && !reader_session_well(client, s->session, now)))
             continue;
         uint32_t rank = reader_rank(client, s);
         if (now.mono_ns < s->session->slow_until_ns)
-            rank += 2 * replicas;
+            rank += 2 * columns;
         if (!reader_unasked(s))
-            rank += replicas;
+            rank += columns;
+        /* One that is just joining has least of all. */
+        if ((item->layouts.before & slot_bit(s)) == 0)
+            rank += 4 * columns;
         if (best == NULL || rank < best_rank) {
             best = s;
             best_rank = rank;
@@ -142,14 +149,15 @@ static uint32_t reader_enough(const struct records *call)
     return (uint32_t)kho_max(call->read_quorum, (uint32_t)call->replicas - call->read_quorum + 1);
 }
 
-/* Votes that are there or on their way from a node that is well. */
-static uint32_t reader_votes_expected(const struct client *client, const struct item *item,
-                                      struct kho_now now)
+/* Votes that are there or on their way from nodes that are well. */
+static columns_t reader_votes_expected(const struct client *client, const struct item *item,
+                                       struct kho_now now)
 {
-    uint32_t votes = 0;
+    columns_t votes = 0;
     for (struct slot *s = item_slot_begin(item); s < item_slot_end(item); s++)
-        votes += s->replied ? !s->suspect
-                            : s->ask != SLOT_IDLE && reader_session_well(client, s->session, now);
+        if (s->replied ? !s->suspect
+                       : s->ask != SLOT_IDLE && reader_session_well(client, s->session, now))
+            votes |= slot_bit(s);
     return votes;
 }
 
@@ -164,7 +172,7 @@ static bool reader_next(const struct client *client, const struct item *item, st
             return false;
         uint32_t rank = reader_rank(client, s);
         if (now.mono_ns < s->session->slow_until_ns)
-            rank += item->call->replicas;
+            rank += item->columns;
         if (!reader_unasked(s) || rank >= best)
             continue;
         best = rank;
@@ -178,7 +186,8 @@ static bool reader_next(const struct client *client, const struct item *item, st
 static void reader_ask_enough(struct client *client, struct item *item, struct kho_now now)
 {
     uint32_t enough = reader_enough(item->call);
-    for (uint32_t votes = reader_votes_expected(client, item, now); votes < enough; votes++) {
+    columns_t votes = reader_votes_expected(client, item, now);
+    while (!layouts_have(item->layouts, votes, enough)) {
         struct slot *next;
         bool well = reader_next(client, item, now, &next) && client->hedge_ns != CLIENT_NEVER;
         if (!well || next == NULL) {
@@ -186,6 +195,7 @@ static void reader_ask_enough(struct client *client, struct item *item, struct k
             return;
         }
         slot_ask(client, next, SLOT_PROBE, now);
+        votes |= slot_bit(next);
     }
 }
 
@@ -337,11 +347,11 @@ static void reader_confirm(struct client *client, struct item *item, const struc
     slot_ask(client, source, SLOT_PROBE, now);
 }
 
-/* Sends the record to those that lack it. Returns how many may come to have it. */
-static uint32_t reader_copy(struct client *client, struct item *item,
-                            const struct reader_view *view, bool *ret_untold, struct kho_now now)
+/* Sends the record to those that lack it. Returns who may come to have it. */
+static columns_t reader_copy(struct client *client, struct item *item,
+                             const struct reader_view *view, bool *ret_untold, struct kho_now now)
 {
-    uint32_t possible = view->have;
+    columns_t possible = view->have;
     *ret_untold = false;
     for (struct slot *s = item_slot_begin(item); s < item_slot_end(item); s++) {
         bool lacks = s->unknown || (s->replied && !reader_slot_at(s, view->highest));
@@ -352,7 +362,8 @@ static uint32_t reader_copy(struct client *client, struct item *item,
             continue;
         if (s->kind != SLOT_COPY || s->ask == SLOT_IDLE)
             slot_ask(client, s, SLOT_COPY, now);
-        possible += s->ask != SLOT_IDLE;
+        if (s->ask != SLOT_IDLE)
+            possible |= slot_bit(s);
     }
     return possible;
 }
@@ -367,7 +378,7 @@ static void reader_write_back(struct client *client, struct item *item,
         reader_confirm(client, item, view, now);
         return;
     }
-    if (reader_copy(client, item, view, &untold, now) >= need)
+    if (layouts_have(item->layouts, reader_copy(client, item, view, &untold, now), need))
         return;
     if (untold) {
         item->confirmed = false;
@@ -394,11 +405,13 @@ void reader_advance(struct client *client, struct item *item, struct kho_now now
         return;
     struct reader_view view = reader_look(item);
     uint32_t votes = KHO_PLANTED(read_quorum_one) ? 1 : call->read_quorum;
-    if (view.votes < votes && view.votes + view.suspects < call->replicas) {
-        if (!item->asked_all && reader_votes_expected(client, item, now) < reader_enough(call))
+    if (!layouts_voted(item->layouts, view.votes, view.told, votes)) {
+        if (!item->asked_all &&
+            !layouts_have(item->layouts, reader_votes_expected(client, item, now),
+                          reader_enough(call)))
             reader_ask_all(client, item, now);
-        if (view.votes + view.open < call->read_quorum &&
-            view.votes + view.suspects + view.open < call->replicas)
+        if (!layouts_voted(item->layouts, view.votes | view.open, view.told | view.open,
+                           call->read_quorum))
             reader_no_majority(client, item);
         return;
     }
@@ -420,7 +433,8 @@ void reader_advance(struct client *client, struct item *item, struct kho_now now
         have = true;
         view = reader_look(item);
     }
-    if (view.have < need && !item->want_value && !view.tombstone) {
+    bool agreed = layouts_have(item->layouts, view.have, need);
+    if (!agreed && !item->want_value && !view.tombstone) {
         /* A stat that must write back needs the value after all. */
         item->want_value = true;
         item->have_record = false;
@@ -429,12 +443,12 @@ void reader_advance(struct client *client, struct item *item, struct kho_now now
             if (s->kind == SLOT_READ && s->ask != SLOT_IDLE)
                 slot_ask(client, s, SLOT_READ, now);
     }
-    if (have && (view.have >= need || (KHO_PLANTED(write_back_not_awaited) && item->confirmed))) {
+    if (have && (agreed || (KHO_PLANTED(write_back_not_awaited) && item->confirmed))) {
         item_end_read(client, item, item->tombstone ? KHO_ENOTFOUND : 0);
         return;
     }
     /* More than the record of what they agree on is missing. */
-    if (view.have < need || !reader_reading(client, item, true, now))
+    if (!agreed || !reader_reading(client, item, true, now))
         reader_ask_all(client, item, now);
     if (have)
         reader_write_back(client, item, &view, need, now);

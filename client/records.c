@@ -206,10 +206,18 @@ static int records_copy(struct client *client, struct records *call, uint32_t in
     return token_check(from->token, item);
 }
 
+/* Slots an item may need under the map in force, or under any. */
+static uint32_t records_width(const struct client *client)
+{
+    if (!client_has_map(client))
+        return KHO_MAP_REPLICAS_MAX;
+    return client->map.previous_count > 0 ? 2u * client->map.width : client->map.width;
+}
+
 static struct records *records_create(struct client *client, enum client_verb verb,
                                       const char *collection, size_t count, uint64_t bytes)
 {
-    uint32_t width = client_has_map(client) ? client->map.width : KHO_MAP_REPLICAS_MAX;
+    uint32_t width = records_width(client);
     size_t items_at = kho_round_up(sizeof(struct records), 16);
     size_t results_at = items_at + count * sizeof(struct item);
     size_t slots_at = results_at + count * sizeof(struct kho_result);
@@ -324,20 +332,21 @@ static void records_start_item(struct client *client, struct records *call, stru
         item_start(client, item, now);
 }
 
-/* A map with wider replica sets than the block foresaw: the slots move to memory of their own. All
- * are detached now. */
+/* A map with wider replica sets than the block foresaw, or one that changes them: the slots move to
+ * memory of their own. All are detached now. */
 static bool records_widen(struct client *client, struct records *call)
 {
-    if (call->replicas <= call->width)
+    uint32_t width = call->replicas * (client->map.previous_count > 0 ? 2u : 1u);
+    if (width <= call->width)
         return true;
-    size_t size = (size_t)call->count * call->replicas * sizeof(struct slot);
+    size_t size = (size_t)call->count * width * sizeof(struct slot);
     struct slot *slots = (struct slot *)client_allocate_zeroed(client, size);
     if (slots == NULL)
         return false;
     client_release(client, call->slots_own);
     call->slots_own = slots;
     call->slots = slots;
-    call->width = call->replicas;
+    call->width = width;
     return true;
 }
 

@@ -4,13 +4,16 @@
  *   PUSH      the map in force is brought to all nodes, those behind and those without one;
  *   EPISODES  every shard in reach tells its open episodes,
  *   SURVEY    and its digests (repair_look.c);
- *   RAISE     if an open episode began in the epoch in force, or some node holds another map of it:
- * a map with the next epoch and no other change is decided and brought to all, since only under a
- * later epoch may a repair close it; WORK      partitions that differ, or in which an episode is
- * open (repair_unit.c); CLOSE     episodes of replicas that were shown to have caught up
- * (repair_close.c). Then the next pass compares again; the repair ends when a look finds nothing to
- * do, when a pass changed nothing, or after three (under writes, replicas differ by what is in
- * flight).
+ *   RAISE     if an open episode began in the epoch in force, or some node holds another map
+ *             of it: a map with the next epoch and no other change is decided and brought to all,
+ *             since only under a later epoch may a repair close it;
+ *   WORK      partitions that differ, or in which an episode is open (repair_unit.c);
+ *   CLOSE     episodes of replicas that were shown to have caught up (repair_close.c);
+ *   FINISH    once all partitions whose layout changes were shown to have moved, the map in which
+ *             the new layout stands alone is decided (R5).
+ *
+ * Then the next pass compares again; the repair ends when a look finds nothing to do, when a pass
+ * changed nothing, or after three (under writes, replicas differ by what is in flight).
  *
  * Nodes out of reach are left out and counted. A newer map (another admin's) starts the pass again:
  * what was listed under an older epoch proves nothing. It has no deadline of its own (only for the
@@ -28,14 +31,15 @@
 
 /* Allowed moves, as bits of the phases that may follow. All may end, or begin the pass anew. */
 #define REPAIR_ANY (1u << REPAIR_WAIT | 1u << REPAIR_ENDED)
-static const uint8_t repair_moves[] = {
+static const uint16_t repair_moves[] = {
     [REPAIR_WAIT] = 1u << REPAIR_PUSH | REPAIR_ANY,
     [REPAIR_PUSH] = 1u << REPAIR_EPISODES | REPAIR_ANY,
     [REPAIR_EPISODES] = 1u << REPAIR_SURVEY | REPAIR_ANY,
     [REPAIR_SURVEY] = 1u << REPAIR_RAISE | 1u << REPAIR_WORK | REPAIR_ANY,
     [REPAIR_RAISE] = 1u << REPAIR_WORK | REPAIR_ANY,
     [REPAIR_WORK] = 1u << REPAIR_CLOSE | REPAIR_ANY,
-    [REPAIR_CLOSE] = 1u << REPAIR_PUSH | REPAIR_ANY,
+    [REPAIR_CLOSE] = 1u << REPAIR_PUSH | 1u << REPAIR_FINISH | REPAIR_ANY,
+    [REPAIR_FINISH] = 1u << REPAIR_PUSH | REPAIR_ANY,
     [REPAIR_ENDED] = 0,
 };
 
@@ -75,10 +79,13 @@ static void repair_clear(struct client *client, struct repair *repair)
     client_release(client, repair->nodes);
     client_release(client, repair->unreached);
     client_release(client, repair->work);
+    client_release(client, repair->moved);
     client_release(client, repair->lost);
     repair->nodes = NULL;
     repair->unreached = NULL;
     repair->work = NULL;
+    repair->moved = NULL;
+    repair->layout = 0;
     repair->lost = NULL;
     repair->node_count = 0;
 }
@@ -103,8 +110,10 @@ static int repair_reserve(struct client *client, struct repair *repair)
     }
     repair->unreached = client_allocate_zeroed(client, map->node_count * sizeof *repair->unreached);
     repair->work = client_allocate_zeroed(client, bits);
+    repair->moved = client_allocate_zeroed(client, bits);
     repair->lost = client_allocate_zeroed(client, map->partitions * sizeof *repair->lost);
-    bool all = repair->unreached != NULL && repair->work != NULL && repair->lost != NULL;
+    bool all = repair->unreached != NULL && repair->work != NULL && repair->moved != NULL &&
+               repair->lost != NULL;
     return all ? 0 : -ENOMEM;
 }
 
@@ -115,12 +124,16 @@ static void repair_count(const struct client *client, struct repair *repair)
     result->nodes_unreached = 0;
     result->records_lost = 0;
     result->epoch = client_has_map(client) ? client->map.epoch : 0;
-    if (repair->unreached == NULL || repair->lost == NULL)
+    result->partitions_moving = client_has_map(client) ? client->map.previous_count : 0;
+    result->partitions_moved = 0;
+    if (repair->unreached == NULL || repair->lost == NULL || repair->moved == NULL)
         return;
     for (uint32_t i = 0; i < repair->node_count; i++)
         result->nodes_unreached += repair->unreached[i] != 0;
-    for (uint32_t p = 0; p < repair->partitions; p++)
+    for (uint32_t p = 0; p < repair->partitions; p++) {
         result->records_lost += repair->lost[p];
+        result->partitions_moved += repair_bit(repair->moved, p);
+    }
 }
 
 void repair_end(struct client *client, struct repair *repair, int status)
@@ -167,6 +180,21 @@ bool repair_failed(struct client *client, struct repair *repair, int status, str
     return true;
 }
 
+/* What a proof of having moved stands for: both layouts and who is in them. */
+static uint64_t repair_layout(const struct client *client)
+{
+    const struct map *map = &client->map;
+    size_t nodes = (size_t)map->node_count * KHO_MAP_NODE;
+    return XXH3_64bits_withSeed(map->table, (size_t)(map->bytes + map->length - map->table),
+                                XXH3_64bits(map->nodes, nodes));
+}
+
+/* Is a change of the map under way? */
+static bool repair_changes(const struct repair *repair)
+{
+    return repair->phase == REPAIR_RAISE || repair->phase == REPAIR_FINISH;
+}
+
 /* --- Phases ----------------------------------------------------------------------------------- */
 
 /* A look found nothing to do, or the last pass changed nothing: what came of it all? */
@@ -182,6 +210,8 @@ static void repair_finish(struct client *client, struct repair *repair)
         status = KHO_EUNAVAILABLE;
     else if (repair->open_partitions > 0 && repair->overlap)
         status = KHO_EOVERLAP;
+    else if (repair->all && client->map.previous_count > 0)
+        status = repair->finish_error != 0 ? repair->finish_error : KHO_EMOVING;
     else if (repair->open_partitions > 0)
         status = repair->raise_error != 0 ? repair->raise_error : KHO_EEPISODE;
     repair_end(client, repair, status);
@@ -226,23 +256,30 @@ static void repair_wake(struct client *client, struct change *change)
     call_timer_set(client, &repair->call, kho_min(change->wake_ns, repair->progress_ns));
 }
 
-static void repair_raise(struct client *client, struct repair *repair, struct kho_now now)
+/* Starts a change of the map; `end` is told even where it can't begin. */
+static void repair_change(struct client *client, struct repair *repair, change_edit_fn edit,
+                          change_end_fn end, struct kho_now now)
 {
-    repair_move(repair, REPAIR_RAISE);
-    repair->change.edit = change_raise;
-    repair->change.end = repair_raised;
+    repair->change.edit = edit;
+    repair->change.end = end;
     repair->change.wake = repair_wake;
     repair->change.owner = repair;
     repair->change.deadline_ns = now.mono_ns + REPAIR_RAISE_NS;
     repair->change.lost_home = -1;
     int rc = change_start(client, &repair->change, now);
     if (rc != 0)
-        repair_raised(client, &repair->change, rc, now);
+        end(client, &repair->change, rc, now);
+}
+
+static void repair_raise(struct client *client, struct repair *repair, struct kho_now now)
+{
+    repair_move(repair, REPAIR_RAISE);
+    repair_change(client, repair, change_raise, repair_raised, now);
 }
 
 void repair_looked(struct client *client, struct repair *repair, struct kho_now now)
 {
-    bool changed = repair->pass == 0 || repair->interrupted ||
+    bool changed = repair->pass == 0 || repair->interrupted || repair->finished ||
                    repair->result.records_copied > repair->copied_before ||
                    repair->result.records_dropped > repair->dropped_before ||
                    repair->result.episodes_closed > repair->closed_before;
@@ -252,7 +289,7 @@ void repair_looked(struct client *client, struct repair *repair, struct kho_now 
         return;
     }
     repair->pass++;
-    repair->interrupted = false;
+    repair->interrupted = repair->finished = false;
     if (repair->forked ||
         (repair->open_partitions > 0 && repair->episode_epoch >= client->map.epoch))
         repair_raise(client, repair, now);
@@ -266,8 +303,47 @@ void repair_worked(struct client *client, struct repair *repair, struct kho_now 
     repair_close(client, repair, now);
 }
 
+/* --- The end of a layout's change ------------------------------------------------------------- */
+
+/* The new layout stands alone, and who joined with it is a node like others. */
+static int repair_finish_edit(struct client *client, struct change *change,
+                              struct change_parts *parts)
+{
+    struct repair *repair = change->owner;
+    if (repair_layout(client) != repair->layout)
+        return KHO_EEPOCHOLD; /* another admin's: what was shown doesn't stand for it */
+    parts->parts.previous = NULL;
+    parts->parts.previous_count = 0;
+    for (uint32_t i = 0; i < parts->parts.node_count; i++)
+        if (parts->nodes[i].state == MAP_NODE_JOINING)
+            parts->nodes[i].state = MAP_NODE_UP;
+    return 0;
+}
+
+static void repair_finish_ended(struct client *client, struct change *change, int status,
+                                struct kho_now now)
+{
+    struct repair *repair = change->owner;
+    repair->finish_error = status;
+    repair->finished = status == 0;
+    repair->result.layouts_finished += status == 0;
+    if (status == -ENOMEM)
+        repair_end(client, repair, status);
+    else if (status == KHO_EEPOCHOLD)
+        repair_restart(client, repair, now);
+    else
+        repair_pass(client, repair, now);
+}
+
 void repair_closed(struct client *client, struct repair *repair, struct kho_now now)
 {
+    repair_count(client, repair);
+    if (repair->all && client->map.previous_count > 0 &&
+        repair->result.partitions_moved == client->map.previous_count) {
+        repair_move(repair, REPAIR_FINISH);
+        repair_change(client, repair, repair_finish_edit, repair_finish_ended, now);
+        return;
+    }
     repair_pass(client, repair, now);
 }
 
@@ -311,6 +387,10 @@ static void repair_pass(struct client *client, struct repair *repair, struct kho
         return;
     }
     repair_move(repair, REPAIR_PUSH);
+    if (repair->layout != repair_layout(client)) {
+        repair->layout = repair_layout(client);
+        memset(repair->moved, 0, (repair->partitions + 7) / 8);
+    }
     memset(repair->unreached, 0, repair->node_count * sizeof *repair->unreached);
     repair->push.deadline_ns = now.mono_ns + REPAIR_PUSH_NS;
     repair->push.told = repair_pushed;
@@ -324,7 +404,7 @@ static void repair_pass(struct client *client, struct repair *repair, struct kho
 static void repair_timer(struct client *client, struct call *call, struct kho_now now)
 {
     struct repair *repair = repair_of(call);
-    if (repair->phase == REPAIR_RAISE)
+    if (repair_changes(repair))
         change_tick(client, &repair->change, now);
     if (repair->phase == REPAIR_WAIT && client_has_map(client))
         repair_pass(client, repair, now);
@@ -339,7 +419,7 @@ static void repair_timer(struct client *client, struct call *call, struct kho_no
         repair->progress_ns = now.mono_ns + REPAIR_PROGRESS_NS;
     }
     uint64_t next = kho_max(repair->progress_ns, now.mono_ns + REPAIR_PAUSE_NS);
-    if (repair->phase == REPAIR_RAISE)
+    if (repair_changes(repair))
         next = kho_min(next, repair->change.wake_ns);
     call_timer_set(client, call, kho_min(next, now.mono_ns + REPAIR_PROGRESS_NS));
 }
@@ -355,7 +435,7 @@ static void repair_map_changed(struct client *client, struct call *call, struct 
     struct repair *repair = repair_of(call);
     if (repair->phase == REPAIR_WAIT)
         call_timer_set(client, call, now.mono_ns);
-    else if (repair->phase != REPAIR_RAISE) /* there it is most likely our own */
+    else if (!repair_changes(repair)) /* there it is most likely our own */
         repair_restart(client, repair, now);
 }
 

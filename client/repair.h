@@ -6,6 +6,7 @@
 
 #include "change.h"
 #include "mend.h"
+#include "quorum.h"
 #include "survey.h"
 
 #define REPAIR_UNITS  16u /* partitions worked on at once */
@@ -19,6 +20,7 @@ enum repair_phase {
     REPAIR_RAISE,
     REPAIR_WORK,
     REPAIR_CLOSE,
+    REPAIR_FINISH,
     REPAIR_ENDED
 };
 
@@ -57,20 +59,26 @@ struct repair_unit {
     struct repair *repair;
     bool active;
     uint32_t partition;
+    /* All replicas of the partition; the masks below named so are of these columns. */
+    uint16_t nodes[COLUMNS_MAX];
+    uint32_t columns;
+    columns_t candidates; /* partition's columns: with an episode here */
+    columns_t proved;     /* of them, those that dominate enough others so far */
+    bool moving;          /* its layout changes, */
+    bool moved;           /* and the new one has all, as far as was listed */
+    /* Of the collection under way; the masks are of the merge's columns. */
     uint32_t collection; /* index in the map */
-    uint8_t replicas;    /* of that collection */
-    uint8_t write_quorum;
-    uint8_t candidates; /* columns with an episode here */
-    uint8_t proved;     /* of them, those that dominate enough others so far */
-    uint8_t listed;     /* columns whose every page was merged */
-    uint8_t damaged;    /* that had an episode in some page */
-    uint8_t suspects;
-    uint8_t lack; /* that lack something still */
+    uint8_t replicas;    /* R of that collection */
+    uint8_t write_quorum, read_quorum;
+    columns_t listed;  /* whose every page was merged */
+    columns_t damaged; /* that had an episode in some page */
+    columns_t suspects;
+    columns_t lack; /* that lack something still */
     uint32_t lost;
     struct merge merge;
     struct mend mend;
     struct mend_entry *entries;
-    struct repair_forget forgets[KHO_MAP_REPLICAS_MAX];
+    struct repair_forget forgets[COLUMNS_MAX];
     uint32_t forgets_waiting;
 };
 
@@ -101,14 +109,18 @@ struct repair {
     bool overlap;           /* some episode can't be closed since another overlaps */
     int refusal;            /* the first refusal of a copy or a close */
     int raise_error;        /* why the epoch couldn't be raised */
+    int finish_error;       /* why a layout's change couldn't be ended */
+    bool finished;          /* it was, in the pass before */
     uint64_t episode_epoch; /* the highest in which an open episode began */
     uint64_t open_partitions;
-    uint32_t needs; /* partitions to be worked on */
+    uint32_t needs;  /* partitions to be worked on */
+    uint64_t layout; /* a hash of both layouts, for which `moved` holds */
 
     uint32_t node_count, partitions; /* of the map that the arrays were made for */
     struct repair_node *nodes;
     int *unreached; /* by node: 0, or why it is left out in this pass */
     uint8_t *work;  /* bit a partition */
+    uint8_t *moved; /* bit a partition: its new layout has everything (R5) */
     uint32_t *lost; /* by partition */
     struct push push;
     struct survey survey;
@@ -144,6 +156,14 @@ bool repair_failed(struct client *client, struct repair *repair, int status, str
 void repair_looked(struct client *client, struct repair *repair, struct kho_now now);
 void repair_worked(struct client *client, struct repair *repair, struct kho_now now);
 void repair_closed(struct client *client, struct repair *repair, struct kho_now now);
+
+/* Has the layout's change of this partition still to be copied? */
+static inline bool repair_moving(const struct client *client, const struct repair *repair,
+                                 uint32_t partition)
+{
+    return repair->all && client->map.previous_count > 0 &&
+           map_previous(&client->map, partition) != NULL && !repair_bit(repair->moved, partition);
+}
 
 /* --- repair_look.c ---------------------------------------------------------------------------- */
 

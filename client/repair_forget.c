@@ -5,19 +5,19 @@
  * ever. It was never acknowledged where fewer than W replicas have it: a page says so when all
  * replicas were listed, nobody has the value, and each that lacks the version knows all its
  * versions (no episode hides there, none is suspect). All told under the epoch of this pass, which
- * is later than the damage; the replica refuses otherwise (store_forget.c), and then the record
- * counts as lost until another pass.
+ * is later than the damage; while a layout changes the previous one is asked, since an
+ * acknowledgement needed a majority of it then and before. The replica refuses otherwise
+ * (store_forget.c), and then the record counts as lost until another pass.
  *
  * Afterwards the replica has no version of the key, and its partition hides: the mend that follows
  * copies what the others have, if anything. */
-#include "quorum.h"
 #include "repair.h"
 
 #define FORGET_MAX 1024u /* of one page; the next pass sees the rest */
 
 void repair_forget_stop(struct client *client, struct repair_unit *unit)
 {
-    for (uint32_t k = 0; k < KHO_MAP_REPLICAS_MAX; k++) {
+    for (uint32_t k = 0; k < COLUMNS_MAX; k++) {
         struct repair_forget *forget = &unit->forgets[k];
         if (forget->asked)
             request_drop(client, &forget->request);
@@ -32,11 +32,12 @@ void repair_forget_stop(struct client *client, struct repair_unit *unit)
 static bool forget_may(const struct repair_unit *unit, const struct merge_entry *entry)
 {
     const struct merge *merge = &unit->merge;
-    uint8_t all = (uint8_t)((1u << unit->replicas) - 1);
-    uint8_t lack = all & (uint8_t)~entry->have;
+    columns_t all = layouts_all(merge->layouts);
+    columns_t lack = all & (columns_t)~entry->have;
+    uint32_t unheard = columns_count(lack & merge->layouts.before);
     return entry->state == WIRE_VALUE_UNKNOWN && merge->answered == all &&
            (lack & (merge->damaged | merge->suspects)) == 0 &&
-           __builtin_popcount(lack) >= unit->replicas - unit->write_quorum + 1;
+           unheard >= unit->replicas - unit->write_quorum + 1u;
 }
 
 static void forget_frame(struct client *client, struct request *request,
@@ -119,7 +120,7 @@ static int forget_ask(struct client *client, struct repair_unit *unit, uint32_t 
 bool repair_forget(struct client *client, struct repair_unit *unit, struct kho_now now)
 {
     KHO_ASSERT(unit->forgets_waiting == 0);
-    for (uint32_t k = 0; k < unit->replicas; k++)
+    for (uint32_t k = 0; k < unit->merge.replicas; k++)
         if (forget_ask(client, unit, k, now) != 0) {
             repair_end(client, unit->repair, -ENOMEM);
             return true;

@@ -1,8 +1,8 @@
 /* repair_look.c: owns the first half of a pass: which episodes are open, and what differs.
  *
  * Happy path: every shard in reach is asked for its episodes (EPISODES), then for its digests. A
- * partition needs work where its replicas' digests differ (in the collections to be repaired) or an
- * episode may be open in it at one of them.
+ * partition needs work where its replicas' digests differ (in the collections to be repaired), an
+ * episode may be open in it at one of them, or its layout changes.
  *
  * EPISODES tells how many partitions an episode covers, DIGEST in which of them one is open that
  * hides something; a suspect shard's isn't told there. Where the digests don't show all partitions
@@ -178,7 +178,7 @@ static void repair_open(const struct client *client, struct repair *repair, uint
         repair->episode_epoch = kho_max(repair->episode_epoch, episode->told.epoch);
     }
     for (uint32_t p = 0; p < repair->partitions; p++)
-        if (repair_bit(node->open, p) && !map_is_replica(&client->map, p, client->map.width, index))
+        if (repair_bit(node->open, p) && !map_is_listed(&client->map, p, client->map.width, index))
             repair_bit_set(node->proved, p);
 }
 
@@ -191,8 +191,11 @@ bool repair_differs(const struct client *client, const struct repair *repair, ui
     const struct wire_digest_entry *one = NULL;
     struct map_collection c;
     map_collection(&client->map, collection, &c);
-    for (uint32_t k = 0; k < c.replicas; k++) {
-        uint32_t node = map_replica(&client->map, partition, k);
+    uint16_t nodes[COLUMNS_MAX];
+    struct layouts layouts;
+    uint32_t columns = layouts_nodes(&client->map, partition, c.replicas, nodes, &layouts);
+    for (uint32_t k = 0; k < columns; k++) {
+        uint32_t node = nodes[k];
         if (repair->unreached[node] != 0 || repair->survey.nodes[node].status != 0)
             continue;
         const struct wire_digest_entry *entry = survey_find(&repair->survey, node, c.id, partition);
@@ -221,8 +224,11 @@ static bool repair_partition_differs(const struct client *client, const struct r
 static bool repair_partition_open(const struct client *client, const struct repair *repair,
                                   uint32_t partition)
 {
-    for (uint32_t k = 0; k < client->map.width; k++)
-        if (repair_bit(repair->nodes[map_replica(&client->map, partition, k)].open, partition))
+    uint16_t nodes[COLUMNS_MAX];
+    struct layouts layouts;
+    uint32_t columns = layouts_nodes(&client->map, partition, client->map.width, nodes, &layouts);
+    for (uint32_t k = 0; k < columns; k++)
+        if (repair_bit(repair->nodes[nodes[k]].open, partition))
             return true;
     return false;
 }
@@ -253,7 +259,8 @@ static void repair_surveyed(struct client *client, struct survey *survey, int st
     for (uint32_t p = 0; p < repair->partitions; p++) {
         bool differs = repair_partition_differs(client, repair, p);
         differing += differs;
-        if (!differs && !repair_partition_open(client, repair, p))
+        if (!differs && !repair_partition_open(client, repair, p) &&
+            !repair_moving(client, repair, p))
             continue;
         repair_bit_set(repair->work, p);
         repair->needs++;

@@ -13,10 +13,12 @@
  * answers in no other and a change of it restarts the pass. An acknowledged write is on W replicas
  * and so on one of R - W + 1; a write that is acknowledged later is acknowledged under this epoch.
  *
+ * While the partition's layout changes, all of that is asked of both layouts, every collection is
+ * listed, and the unit also shows that the new one may stand alone (unit_prove_moved).
+ *
  * A record whose newest value nobody in reach can give is given up if it was never acknowledged
  * (repair_forget.c); else it is counted as lost, or waits for who is away; its replicas lack it, so
  * their episodes stay. */
-#include "quorum.h"
 #include "repair.h"
 
 #define UNIT_LIMIT 2048u /* entries of one page: 100 KiB a replica */
@@ -24,14 +26,14 @@
 static void unit_collection(struct client *client, struct repair_unit *unit, struct kho_now now);
 static void unit_page(struct client *client, struct repair_unit *unit, struct kho_now now);
 
-static uint8_t unit_bit(uint32_t k)
+/* The partition's column of a column of the merge under way. */
+static columns_t unit_column_bit(const struct repair_unit *unit, uint32_t k)
 {
-    return (uint8_t)(1u << k);
-}
-
-static uint32_t unit_node(const struct client *client, const struct repair_unit *unit, uint32_t k)
-{
-    return map_replica(&client->map, unit->partition, k);
+    uint32_t column = 0;
+    while (unit->nodes[column] != unit->merge.nodes[k])
+        column++;
+    KHO_ASSERT(column < unit->columns);
+    return column_bit(column);
 }
 
 static void unit_stop(struct client *client, struct repair_unit *unit)
@@ -55,25 +57,46 @@ void repair_work_stop(struct client *client, struct repair *repair)
 
 /* --- The proof -------------------------------------------------------------------------------- */
 
+/* Were enough of the layout's other replicas listed without an episode, or all that there are? */
+static bool unit_listed(const struct repair_unit *unit, columns_t layout, columns_t but,
+                        uint32_t needed)
+{
+    columns_t rest = layout & (columns_t)~but;
+    columns_t others = rest & unit->listed & (columns_t)~unit->damaged;
+    return columns_count(others & (columns_t)~unit->suspects) >= needed ||
+           (columns_count(others) >= needed && others == rest);
+}
+
 static void unit_prove(struct repair_unit *unit)
 {
-    uint8_t all = (uint8_t)((1u << unit->replicas) - 1);
-    int needed = unit->replicas - unit->write_quorum + 1;
-    for (uint32_t k = 0; k < unit->replicas; k++) {
-        uint8_t bit = unit_bit(k);
-        if ((unit->candidates & bit) == 0)
+    struct layouts layouts = unit->merge.layouts;
+    columns_t all = layouts_all(layouts);
+    uint32_t needed = unit->replicas - unit->write_quorum + 1u;
+    for (uint32_t k = 0; k < unit->merge.replicas; k++) {
+        columns_t bit = column_bit(k);
+        if ((unit->candidates & unit_column_bit(unit, k)) == 0)
             continue;
-        uint8_t others = unit->listed & (uint8_t) ~(unit->damaged | bit);
-        uint8_t clean = others & (uint8_t)~unit->suspects;
-        bool enough = __builtin_popcount(clean) >= needed ||
-                      (__builtin_popcount(others) >= needed && others == (all & (uint8_t)~bit));
+        bool enough = unit_listed(unit, layouts.now, bit, needed) &&
+                      unit_listed(unit, layouts.before, bit, needed);
         bool complete = (unit->listed & bit) != 0 && (unit->lack & bit) == 0;
         if (enough && complete)
             continue;
-        unit->proved &= (uint8_t)~bit;
+        unit->proved &= (columns_t)~unit_column_bit(unit, k);
         if (complete && unit->listed == all)
             unit->repair->overlap = true; /* everybody answered, and too many are damaged */
     }
+}
+
+/* R5: Q of the old replicas told what they have, and a majority of the new ones has it; those that
+ * are in reach all do, since the old ones are let go then. */
+static void unit_prove_moved(struct repair_unit *unit)
+{
+    struct layouts layouts = unit->merge.layouts;
+    columns_t whole = unit->listed & (columns_t) ~(unit->damaged | unit->lack);
+    if (!unit_listed(unit, layouts.before, 0, unit->read_quorum) ||
+        columns_count(whole & layouts.now) < unit->write_quorum ||
+        (unit->listed & layouts.now & (columns_t)~whole) != 0)
+        unit->moved = false;
 }
 
 /* --- Copying ---------------------------------------------------------------------------------- */
@@ -87,16 +110,16 @@ static void unit_mended(struct client *client, struct mend *mend, int status, st
     if (repair_failed(client, repair, status, now))
         return;
     for (uint32_t k = 0; k < mend->replicas; k++) {
-        if ((mend->gone & unit_bit(k)) != 0)
+        if ((mend->gone & column_bit(k)) != 0)
             repair_unreach(repair, mend->nodes[k], mend->columns[k].status);
         if (mend->columns[k].refusal != 0 && repair->refusal == 0)
             repair->refusal = mend->columns[k].refusal;
     }
-    uint8_t here = unit->merge.answered;
+    columns_t here = unit->merge.answered;
     for (uint32_t i = 0; i < mend->count; i++) {
         const struct mend_entry *entry = &unit->entries[i];
         if (entry->status != 0 || !version_is_zero(entry->version))
-            unit->lack |= here & (uint8_t)~entry->have;
+            unit->lack |= here & (columns_t)~entry->have;
         unit->lost += entry->status == KHO_EDAMAGED;
     }
     client_release(client, unit->entries);
@@ -125,8 +148,9 @@ static bool unit_mend(struct client *client, struct repair_unit *unit, struct kh
             unit->entries[count++].place = merge->entries[i].place;
     mend->collection = merge->collection;
     mend->replicas = merge->replicas;
+    mend->layouts = merge->layouts;
     memcpy(mend->nodes, merge->nodes, sizeof mend->nodes);
-    mend->skip = (uint8_t)((1u << merge->replicas) - 1) & (uint8_t)~merge->answered;
+    mend->skip = layouts_all(merge->layouts) & (columns_t)~merge->answered;
     mend->entries = unit->entries;
     mend->count = count;
     mend->deadline_ns = now.mono_ns + REPAIR_ASK_NS;
@@ -174,17 +198,18 @@ void repair_forgot(struct client *client, struct repair_unit *unit, struct kho_n
 static void unit_page(struct client *client, struct repair_unit *unit, struct kho_now now)
 {
     struct merge *merge = &unit->merge;
-    uint8_t all = (uint8_t)((1u << unit->replicas) - 1);
+    columns_t all = layouts_all(merge->layouts);
     merge->skip = 0;
-    for (uint32_t k = 0; k < unit->replicas; k++)
-        if (unit->repair->unreached[unit_node(client, unit, k)] != 0)
-            merge->skip |= unit_bit(k);
-    unit->listed &= (uint8_t)~merge->skip;
-    bool alone = __builtin_popcount(all & (uint8_t)~merge->skip) < 2;
+    for (uint32_t k = 0; k < merge->replicas; k++)
+        if (unit->repair->unreached[merge->nodes[k]] != 0)
+            merge->skip |= column_bit(k);
+    unit->listed &= (columns_t)~merge->skip;
+    bool alone = columns_count(all & (columns_t)~merge->skip) < 2;
     if (alone)
         unit->listed = 0;
     if (alone || merge->from.partition >= merge->partition_to) {
         unit_prove(unit);
+        unit_prove_moved(unit);
         unit->collection++;
         unit_collection(client, unit, now);
         return;
@@ -201,17 +226,17 @@ static void unit_collection_begin(struct client *client, struct repair_unit *uni
     map_collection(&client->map, unit->collection, &collection);
     unit->replicas = collection.replicas;
     unit->write_quorum = quorum_write(&client->map, collection.replicas);
-    unit->listed = (uint8_t)((1u << unit->replicas) - 1);
-    unit->damaged = unit->suspects = unit->lack = 0;
+    unit->read_quorum = quorum_read(&client->map, collection.replicas);
     merge->collection = collection.id;
-    merge->replicas = collection.replicas;
+    merge->replicas = (uint8_t)layouts_nodes(&client->map, unit->partition, collection.replicas,
+                                             merge->nodes, &merge->layouts);
+    unit->listed = layouts_all(merge->layouts);
+    unit->damaged = unit->suspects = unit->lack = 0;
     merge->from = (struct place){unit->partition, {0}};
     merge->partition_to = unit->partition + 1;
     merge->limit = UNIT_LIMIT;
     merge->end = unit_merged;
     merge->owner = unit;
-    for (uint32_t k = 0; k < unit->replicas; k++)
-        merge->nodes[k] = (uint16_t)unit_node(client, unit, k);
 }
 
 /* --- Partitions ------------------------------------------------------------------------------- */
@@ -219,9 +244,11 @@ static void unit_collection_begin(struct client *client, struct repair_unit *uni
 static void unit_done(struct client *client, struct repair_unit *unit)
 {
     struct repair *repair = unit->repair;
-    for (uint32_t k = 0; k < client->map.width; k++)
-        if ((unit->proved & unit_bit(k)) != 0)
-            repair_bit_set(repair->nodes[unit_node(client, unit, k)].proved, unit->partition);
+    for (uint32_t k = 0; k < unit->columns; k++)
+        if ((unit->proved & column_bit(k)) != 0)
+            repair_bit_set(repair->nodes[unit->nodes[k]].proved, unit->partition);
+    if (unit->moving && unit->moved)
+        repair_bit_set(repair->moved, unit->partition);
     repair->lost[unit->partition] = unit->lost;
     repair->result.partitions_done++;
     unit_stop(client, unit);
@@ -234,7 +261,7 @@ static void unit_collection(struct client *client, struct repair_unit *unit, str
     for (; unit->collection < client->map.collection_count; unit->collection++) {
         bool wanted = repair->all ||
                       (int)unit->collection == map_collection_by_name(&client->map, repair->name);
-        if (unit->candidates != 0 ||
+        if (unit->candidates != 0 || unit->moving ||
             (wanted && repair_differs(client, repair, unit->collection, unit->partition)))
             break;
     }
@@ -255,10 +282,15 @@ static void unit_start(struct client *client, struct repair_unit *unit, uint32_t
     unit->collection = 0;
     unit->lost = 0;
     unit->candidates = 0;
-    for (uint32_t k = 0; k < client->map.width; k++)
-        if (repair_bit(repair->nodes[unit_node(client, unit, k)].open, partition))
-            unit->candidates |= unit_bit(k);
+    struct layouts layouts;
+    unit->columns =
+        layouts_nodes(&client->map, partition, client->map.width, unit->nodes, &layouts);
+    for (uint32_t k = 0; k < unit->columns; k++)
+        if (repair_bit(repair->nodes[unit->nodes[k]].open, partition))
+            unit->candidates |= column_bit(k);
     unit->proved = unit->candidates;
+    unit->moving = repair_moving(client, repair, partition);
+    unit->moved = true;
 }
 
 void repair_work(struct client *client, struct repair *repair, struct kho_now now)

@@ -128,6 +128,34 @@ int route_open(struct client *client, const char *seeds, struct kho_now now)
     }
 }
 
+/* --- Visits ----------------------------------------------------------------------------------- */
+
+struct remote *route_visit(struct client *client, const char *address, uint16_t port,
+                           struct kho_now now)
+{
+    struct remote *visit = remote_create(client, address, port, 1);
+    if (visit == NULL)
+        return NULL;
+    visit->seed = visit->visit = true;
+    visit->sessions[0] = session_create(client, visit, 0, now);
+    if (visit->sessions[0] == NULL) {
+        client_release(client, visit);
+        return NULL;
+    }
+    visit->next_visit = client->visits;
+    client->visits = visit;
+    return visit;
+}
+
+void route_leave(struct client *client, struct remote *visit, struct kho_now now)
+{
+    struct remote **at = &client->visits;
+    while (*at != visit)
+        at = &(*at)->next_visit;
+    *at = visit->next_visit;
+    remote_retire(client, visit, now);
+}
+
 /* --- The map ---------------------------------------------------------------------------------- */
 
 /* 1: to be put in force; 0: not newer; or why it is refused. */
@@ -296,6 +324,8 @@ void route_close(struct client *client, struct kho_now now)
     route_retire_all(client, client->seeds, client->seed_count, now);
     client->seeds = NULL;
     client->seed_count = 0;
+    while (client->visits != NULL)
+        route_leave(client, client->visits, now);
 }
 
 void route_destroy(struct client *client)
@@ -307,6 +337,11 @@ void route_destroy(struct client *client)
         client_release(client, client->remotes[i]);
     for (uint32_t i = 0; i < client->seed_count; i++)
         client_release(client, client->seeds[i]);
+    while (client->visits != NULL) {
+        struct remote *visit = client->visits;
+        client->visits = visit->next_visit;
+        client_release(client, visit);
+    }
     client_release(client, client->remotes);
     client_release(client, client->seeds);
     client_release(client, client->map_bytes);

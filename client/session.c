@@ -188,7 +188,7 @@ void session_break(struct client *client, struct session *session, int error, st
         session->down_since_ns = since == CLIENT_NEVER ? now.mono_ns : since;
     }
     session->error = error;
-    if (session->remote != NULL && session->remote->seed && error != 0)
+    if (session->remote != NULL && session->remote->seed && !session->remote->visit && error != 0)
         client->map_error = error;
     session->foreign = false;
     session->behind_since_ns = 0;
@@ -215,7 +215,8 @@ static void session_hello_send(struct client *client, struct session *session, s
 {
     struct wire_hello_client hello = {
         .protocol_min = KHO_PROTOCOL, .protocol_max = KHO_PROTOCOL, .shard = session->shard};
-    hello.cluster = client->cluster;
+    if (!session->remote->visit)
+        hello.cluster = client->cluster;
     if (client_has_map(client) && !session->remote->seed) {
         hello.cluster = client->map.cluster;
         hello.epoch = client->map.epoch;
@@ -278,6 +279,8 @@ static int session_hello_check(const struct client *client, const struct session
     const struct remote *remote = session->remote;
     if (hello->status != 0)
         return hello->status;
+    if (remote->visit)
+        return 0; /* whoever it is */
     if (remote->seed && kho_id_is_zero(&hello->cluster))
         return KHO_ENOMAP;
     if (remote->seed)
@@ -300,6 +303,8 @@ static void session_up(struct client *client, struct session *session, struct kh
 {
     session_state_set(session, SESSION_UP, now);
     session->asked_ns = now.mono_ns;
+    if (session->remote->visit)
+        return;
     if (session->remote->seed || session->foreign) {
         session_fetch_map(client, session, now);
         return;
@@ -326,7 +331,7 @@ static void session_hello_received(struct client *client, struct session *sessio
     session->hello = hello;
     session->hello_known = true;
     status = session_hello_check(client, session, &hello);
-    if (session->remote->seed && status != 0)
+    if (session->remote->seed && !session->remote->visit && status != 0)
         client->map_error = status;
     /* Another incarnation under a higher epoch: perhaps it was readmitted, and its map says so. */
     session->foreign = status == KHO_EINCARNATION && hello.epoch > client->map.epoch &&
@@ -519,7 +524,7 @@ void session_tick(struct client *client, struct session *session, struct kho_now
     else if ((greeting && now.mono_ns - session->since_ns >= SESSION_HELLO_NS) ||
              (asking && now.mono_ns - session->asked_ns >= session_silence_ns(client)))
         session_break(client, session, -ETIMEDOUT, now);
-    if (session->remote == NULL || session->remote->seed)
+    if (session->remote == NULL || (session->remote->seed && !session->remote->visit))
         return;
     if (now.mono_ns >= session->pending_deadline_ns)
         request_expire(client, session, now);
@@ -544,7 +549,7 @@ uint64_t session_deadline(const struct client *client, const struct session *ses
         at = kho_min(at, session->since_ns + SESSION_HELLO_NS);
     else if (session->state == SESSION_UP && session->way_count > 0)
         at = kho_min(at, session->asked_ns + session_silence_ns(client));
-    if (session->remote == NULL || session->remote->seed)
+    if (session->remote == NULL || (session->remote->seed && !session->remote->visit))
         return at;
     if (session->hold_until_ns != 0)
         at = kho_min(at, session->hold_until_ns);

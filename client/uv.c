@@ -22,6 +22,7 @@ struct callback {
         kho_digests_cb digests;
         kho_verify_cb verify;
         kho_repair_cb repair;
+        kho_node_change_cb member;
     };
     void *arg;
     struct callback *next; /* among the free ones */
@@ -156,6 +157,9 @@ static void deliver_admin(struct kho *client, const struct client_done *d, struc
         break;
     case CLIENT_REPAIR:
         cb.repair(client, d->status, &d->repair, d->last, cb.arg);
+        break;
+    case CLIENT_MEMBER:
+        cb.member(client, d->status, &d->member, cb.arg);
         break;
     default:
         cb.done(client, d->status, cb.arg);
@@ -510,5 +514,20 @@ int kho_node_readmit(struct kho *client, const char *name, uint32_t deadline_ms,
     if (r == NULL)
         return -ENOMEM;
     int error = client_readmit(client->core, name, deadline_ms, r, api_now(), &call);
+    return requested(client, r, error, call, NULL);
+}
+
+int kho_node_change(struct kho *client, const struct kho_node_change *change, uint32_t deadline_ms,
+                    kho_node_change_cb cb, void *arg)
+{
+    kho_call_id call = 0;
+    if (!usable(client))
+        return KHO_ECLOSED;
+    if (change == NULL || change->struct_size != sizeof *change)
+        return -EINVAL;
+    struct callback *r = request(client, (struct callback){.member = cb, .arg = arg});
+    if (r == NULL)
+        return -ENOMEM;
+    int error = client_member(client->core, change, deadline_ms, r, api_now(), &call);
     return requested(client, r, error, call, NULL);
 }

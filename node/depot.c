@@ -56,10 +56,11 @@ void depot_map_adopt(struct depot *depot, const struct map *map)
 uint64_t depot_since(const struct depot *depot, const struct map *map, uint32_t partition)
 {
     int self = map_node_by_incarnation(map, &depot->options.incarnation);
-    for (uint32_t k = 0; self >= 0 && k < map->width; k++)
-        if (map_replica(map, partition, k) == (uint32_t)self)
-            return map_replica_since(map, partition, k);
-    return 0;
+    if (self < 0)
+        return 0;
+    return map_is_listed(map, partition, map->width, (uint32_t)self)
+               ? map_listed_since(map, partition, (uint32_t)self)
+               : DEPOT_NEVER;
 }
 
 bool depot_holds(const struct depot *depot, const struct map *map, uint32_t partition)
@@ -67,7 +68,7 @@ bool depot_holds(const struct depot *depot, const struct map *map, uint32_t part
     int self = map_node_by_incarnation(map, &depot->options.incarnation);
     if (partition % depot->options.shard_count != depot->options.shard)
         return false;
-    return self < 0 || map_is_replica(map, partition, map->width, (uint32_t)self);
+    return self < 0 || map_is_listed(map, partition, map->width, (uint32_t)self);
 }
 
 bool depot_readmitted(struct depot *depot, const struct map *map, struct kho_now now,

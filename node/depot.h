@@ -107,7 +107,10 @@ bool depot_readmitted(struct depot *depot, const struct map *map, struct kho_now
 bool depot_emptied(struct depot *depot, const struct map *map, struct kho_now now, int *ret_error);
 /* The partition is this shard's, and this node a replica of it (where the map knows the node). */
 bool depot_holds(const struct depot *depot, const struct map *map, uint32_t partition);
-/* The epoch since which this node is a replica of the partition; 0: it isn't one. */
+/* What is no replica's since any epoch. */
+#define DEPOT_NEVER UINT64_MAX
+/* The epoch since which this node is a replica of the partition, in either layout; DEPOT_NEVER: it
+ * isn't one, and what it holds there counts for nothing; 0 where the map doesn't know the node. */
 uint64_t depot_since(const struct depot *depot, const struct map *map, uint32_t partition);
 /* The partition of a record, by its collection's placement. */
 uint32_t depot_partition(const struct depot *depot, const struct record *record,

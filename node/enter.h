@@ -1,7 +1,8 @@
 /* enter.h: what a start puts into the index, wherever it was read: in a block or in a footer.
  *
  * The highest version of a key counts, and of equal ones one that can be read. What was accepted
- * before this node became a replica of the partition for the last time is discarded (R5). A record
+ * before this node became a replica of the partition for the last time is discarded, and all where
+ * it is none any more (R5). A record
  * whose block is known to be damaged has a version and no value (R2). */
 #ifndef KHO_NODE_ENTER_H
 #define KHO_NODE_ENTER_H
@@ -10,7 +11,7 @@
 
 struct enter {
     struct depot *depot;
-    uint64_t *since; /* of each partition: the epoch in which this node became a replica */
+    uint64_t *since;              /* of each partition: depot_since() */
     struct enter_damage *damages; /* known in the segment, by rising offset */
     uint32_t damage_count, damage_room;
     uint64_t records; /* seen */

@@ -4,9 +4,11 @@
 static bool count_entry(void *arg, uint32_t collection, uint32_t partition,
                         struct index_entry *entry)
 {
+    struct depot *depot = arg;
     (void)collection;
     (void)partition;
-    live_gain(arg, entry->place, entry->value_bytes);
+    depot->values_unknown += entry->place == PLACE_UNKNOWN;
+    live_gain(&depot->manifest, entry->place, entry->value_bytes);
     return false;
 }
 
@@ -18,7 +20,8 @@ void live_count(struct depot *depot)
         segment->live_weight = 0;
         segment->live_records = 0;
     }
-    index_scan(depot->index, count_entry, manifest);
+    depot->values_unknown = 0;
+    index_scan(depot->index, count_entry, depot);
     for (uint32_t i = 0; i < manifest->segments.count; i++) {
         struct segment *segment = manifest_segment(manifest, i);
         /* What a start read of an unsealed segment may have come without its records' lengths. */

@@ -243,7 +243,7 @@ bool serve_is_replica(const struct serve *serve, uint32_t partition, uint32_t re
     /* Another shard's partition would be answered as absent here. */
     return self >= 0 && partition < map->partitions &&
            (partition % options->shard_count == options->shard || KHO_PLANTED(wrong_shard)) &&
-           map_is_replica(map, partition, replicas, (uint32_t)self);
+           map_is_listed(map, partition, replicas, (uint32_t)self);
 }
 
 int serve_place(const struct serve *serve, const struct serve_policy *policy, const uint8_t *key,

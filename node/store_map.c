@@ -67,14 +67,16 @@ int store_map_set(struct store *store, const uint8_t *bytes, size_t length, void
     return 0;
 }
 
-/* R5: partitions whose data is from before this node became a replica of them are emptied. */
+/* R5: partitions whose data is from before this node became a replica of them are emptied, and
+ * those of which it is none any more. */
 static void partitions_discard(struct store *store, const struct map *map)
 {
     struct depot *depot = &store->depot;
     bool dropped = false;
     for (uint32_t p = 0; depot->map.bytes != NULL && p < map->partitions; p++) {
         uint64_t since = depot_since(depot, map, p);
-        if (since <= depot->epoch)
+        if (since <= depot->epoch ||
+            (since == DEPOT_NEVER && depot_since(depot, &depot->map, p) == DEPOT_NEVER))
             continue;
         log_discard(&store->log, p);
         index_drop_partition(depot->index, p);

@@ -9,13 +9,16 @@
 #include "print.h"
 
 static const struct command *const commands[] = {
-    &command_put,           &command_get,          &command_stat,
-    &command_del,           &command_append,       &command_ls,
-    &command_import,        &command_export,       &command_collection_create,
-    &command_collection_ls, &command_status,       &command_verify,
-    &command_repair,        &command_cluster_init, &command_node_readmit,
-    &command_local_up,      &command_local_down,   &command_local_status,
-    &command_local_stop,    &command_local_kill,   &command_local_start,
+    &command_put,           &command_get,           &command_stat,
+    &command_del,           &command_append,        &command_ls,
+    &command_import,        &command_export,        &command_collection_create,
+    &command_collection_ls, &command_status,        &command_verify,
+    &command_repair,        &command_cluster_init,  &command_node_readmit,
+    &command_node_add,      &command_node_balance,  &command_node_drain,
+    &command_node_undrain,  &command_node_home,     &command_node_remove,
+    &command_node_replace,  &command_node_reweight, &command_node_zone,
+    &command_local_up,      &command_local_down,    &command_local_status,
+    &command_local_stop,    &command_local_kill,    &command_local_start,
 };
 enum { COMMANDS = sizeof commands / sizeof commands[0] };
 

@@ -55,7 +55,8 @@
     X(ECOLLISION, -1040, "two keys share their hash; the record's value is unknown")               \
     X(ESTOPPING, -1041, "the node is stopping")                                                    \
     X(EINTERNAL, -1042, "a bug in kho")                                                            \
-    X(ETOOLARGE, -1043, "the map or message would pass the largest frame (256 KiB)")
+    X(ETOOLARGE, -1043, "the map or message would pass the largest frame (256 KiB)")               \
+    X(EMOVING, -1044, "the layout of the cluster changes; 'kho repair' brings that to its end")
 
 enum kho_error {
 #define KHO_ERROR_ENUM(name, code, sentence) KHO_##name = (code),

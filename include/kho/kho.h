@@ -315,14 +315,21 @@ struct kho_repair_result {
     uint64_t episodes_closed;
     uint64_t nodes_unreached;
     uint64_t epoch;
+    uint32_t partitions_moving; /* whose replica sets change still */
+    uint32_t partitions_moved;  /* of them, those whose new replicas have everything */
+    uint64_t layouts_finished;  /* changes of the layout that this repair brought to their end */
 };
 typedef void (*kho_repair_cb)(struct kho *client, int status,
                               const struct kho_repair_result *result, int done, void *arg);
 /* Makes the replicas of a collection (NULL: of all) equal: brings the map to nodes that are behind,
  * raises the epoch where episodes are open (R2), compares, copies what differs, closes episodes.
+ * A repair of all collections also brings a change of the layout to its end (kho_node_add and what
+ * follows it): copies the partitions that change to their new replicas, and decides the map in
+ * which the new layout stands alone once a majority of it has everything (R5).
  * `cb` runs with done 0 as it goes on (about twice a second) and once with done 1. Ends with 0;
  * KHO_EUNAVAILABLE: some replica was out of reach, the rest is done; KHO_EOVERLAP: episodes
- * overlap; KHO_EDAMAGED: records_lost. */
+ * overlap; KHO_EDAMAGED: records_lost; KHO_EMOVING: the layout still changes, since some new
+ * replica lacks something. */
 KHO_API int kho_repair(struct kho *client, const char *collection, kho_repair_cb cb, void *arg,
                        kho_call_id *ret_call);
 
@@ -343,6 +350,59 @@ KHO_API int kho_map_push(struct kho *client, uint32_t deadline_ms, kho_done_cb c
  * name; -EALREADY: the map names its present incarnation. */
 KHO_API int kho_node_readmit(struct kho *client, const char *name, uint32_t deadline_ms,
                              kho_done_cb cb, void *arg);
+
+/* --- Changes of the nodes --------------------------------------------------------------------- */
+
+/* A change of the nodes says what shall be: who is there, with which weight, in which zone. What
+ * that moves is done in rounds. A round is one decided map in which some partitions have their old
+ * replicas and their new ones, so that every operation needs a majority of both (R5); kho_repair
+ * copies them and decides the map in which the new ones stand alone; KHO_NODE_BALANCE begins the
+ * next round, until none is left. Each step may be interrupted at any point and run again, by
+ * whomever. */
+enum kho_node_verb {
+    KHO_NODE_ADD = 1, /* `name` at `address`, a running node that belongs to no cluster */
+    KHO_NODE_DRAIN,   /* `name` gives all it holds to the others; reads and writes go on there */
+    KHO_NODE_UNDRAIN, /* `name` takes its share again */
+    KHO_NODE_REPLACE, /* `by` at `address` takes the place of `name`, which may be lost for good */
+    KHO_NODE_REMOVE,  /* `name`, which holds nothing any more, leaves the map */
+    KHO_NODE_SET,     /* `weight` and `zone` of `name` */
+    KHO_NODE_HOME,    /* `name` decides the changes from now on */
+    KHO_NODE_BALANCE  /* nothing but the next round */
+};
+struct kho_node_change {
+    size_t struct_size;
+    enum kho_node_verb verb;
+    const char *name; /* [a-z0-9-], up to 32 characters */
+    const char *by;
+    const char *address; /* "HOST:PORT" */
+    const char *zone;    /* NULL: ADD: a zone of its own; REPLACE, SET: as it was */
+    unsigned weight;     /* 0: ADD: 100; REPLACE, SET: as it was */
+    /* HOME: the present home is lost for good. The other nodes are told at once, without its word.
+     * It must be true: where it still runs somewhere, two sides may decide different maps. */
+    int force;
+    int plan;                /* nothing is changed: what it would take is told */
+    uint32_t partitions_max; /* of one round; 0: as many as a map can hold */
+};
+struct kho_node_change_result {
+    uint64_t epoch;            /* of the map that was decided, or is in force */
+    uint32_t partitions;       /* whose replica sets change in this round */
+    uint32_t partitions_left;  /* and in rounds after it */
+    uint64_t replicas;         /* to be filled, in all rounds */
+    uint64_t replicas_at_risk; /* plan: partitions of which a present replica is out of reach now */
+    uint64_t records, bytes;   /* plan: what those replicas have to be sent, uncompressed */
+    uint32_t fullest, fullest_after; /* the fullest node over its share, in thousandths */
+};
+/* `result` is lent for the call. */
+typedef void (*kho_node_change_cb)(struct kho *client, int status,
+                                   const struct kho_node_change_result *result, void *arg);
+/* Ends when a majority of the nodes has the new map; a change that is in force already ends with 0.
+ * -ENOENT: no node of that name; -EEXIST: a node of that name, or that node, is in the map;
+ * -EINVAL: a name, an address or a weight is no good, or fewer nodes would be left than replicas;
+ * -EBUSY: REMOVE, and it holds partitions still; KHO_EMOVING: another change's round is under way,
+ * run kho_repair; KHO_ECLUSTER: the node at the address belongs to another cluster; KHO_ETOOLARGE.
+ */
+KHO_API int kho_node_change(struct kho *client, const struct kho_node_change *change,
+                            uint32_t deadline_ms, kho_node_change_cb cb, void *arg);
 
 /* How a new cluster is made from running nodes that have no map yet. */
 struct kho_cluster_plan {

@@ -3,8 +3,9 @@
  * Head (128)
  *   off len field
  *     0   4 magic "khoM"
- *     4   2 format       1
- *     6   2 least_reader the oldest format whose readers may use this map: 1
+ *     4   2 format       2
+ *     6   2 least_reader the oldest format whose readers may use this map: 1; 2 while a layout
+ *                        changes, since a reader that knows one layout only would break R5
  *     8  16 cluster      id, drawn at creation, never zero
  *    24   8 epoch        1 at creation, one more with each change; below 2^32
  *    32  16 hash         XXH3-128, canonical order, of all that follows this field, seeded with the
@@ -18,11 +19,12 @@
  *    64   2 node_count   1 to 1,024
  *    66   2 collection_count  0 to 1,024
  *    68   2 home         index of the node that decides changes
- *    70   2 flags        reserved (bit 0: a previous layout follows), 0
+ *    70   2 flags        bit 0: a layout changes, and the rows of the previous one follow
  *    72   4 feature_level  1
  *    76   4 length       of the whole map
  *    80   8 changed_ms   wall time of this change, for people
- *    88  40 reserved, 0
+ *    88   4 previous_count  rows of the previous layout, 0 unless flags bit 0, then at least 1
+ *    92  36 reserved, 0
  * then node_count nodes (192 each)
  *     0  32 name         [a-z0-9-], NUL-padded, unique
  *    32  16 incarnation
@@ -49,6 +51,11 @@
  * replicas; then for each partition `width` x { since 4 }: the epoch since which that node is a
  * replica of it. No epoch that a map names is above its own: a node drops what is older than
  * `since`.
+ * Then, while a layout changes, the rows that were others before, by rising partition:
+ *     0   4 partition
+ *     4   width x { node 2 }, width x { since 4 }, both as in the table
+ * Every phase of an operation in such a partition needs its majority among the first R of its row
+ * in the table and among the first R of this row (R5).
  *
  * A map is small and read-mostly: `struct map` is a checked view over the caller's bytes. */
 #ifndef KHO_MAP_H
@@ -60,6 +67,7 @@
 #include <kho/key.h>
 
 #define KHO_MAP_MAGIC           0x4D6F686Bu /* "khoM" */
+#define KHO_MAP_FORMAT          2u
 #define KHO_MAP_HEAD            128u
 #define KHO_MAP_NODE            192u
 #define KHO_MAP_COLLECTION      128u
@@ -113,6 +121,8 @@ struct map {
     uint16_t node_count, collection_count, home;
     uint64_t changed_ms;
     const uint8_t *nodes, *collections, *table, *since;
+    const uint8_t *previous; /* previous_count rows of map_row_size() bytes */
+    uint32_t previous_count;
 };
 
 static inline struct kho_id map_hash(const uint8_t *bytes, size_t length)
@@ -133,6 +143,38 @@ static inline uint16_t map_replica(const struct map *m, uint32_t partition, uint
 static inline uint32_t map_replica_since(const struct map *m, uint32_t partition, uint32_t k)
 {
     return kho_load32(m->since + ((size_t)partition * m->width + k) * 4);
+}
+/* Bytes of a row of the previous layout. */
+static inline size_t map_row_size(uint32_t width)
+{
+    return 4 + (size_t)width * 6;
+}
+/* The previous layout's row of a partition, or NULL: it doesn't change. For map_row_replica() and
+ * map_row_since(). */
+static inline const uint8_t *map_previous(const struct map *m, uint32_t partition)
+{
+    size_t size = map_row_size(m->width);
+    uint32_t low = 0, high = m->previous_count;
+    while (low < high) {
+        uint32_t middle = low + (high - low) / 2;
+        const uint8_t *row = m->previous + middle * size;
+        uint32_t at = kho_load32(row);
+        if (at == partition)
+            return row;
+        if (at < partition)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return NULL;
+}
+static inline uint16_t map_row_replica(const uint8_t *row, uint32_t k)
+{
+    return kho_load16(row + 4 + (size_t)k * 2);
+}
+static inline uint32_t map_row_since(const struct map *m, const uint8_t *row, uint32_t k)
+{
+    return kho_load32(row + 4 + (size_t)m->width * 2 + (size_t)k * 4);
 }
 static inline void map_text(char *to, const uint8_t *from, size_t len)
 {
@@ -218,6 +260,30 @@ static inline bool map_is_replica(const struct map *m, uint32_t partition, uint3
         found |= map_replica(m, partition, k) == node;
     return found;
 }
+/* The same in either layout: what a node serves, and keeps. */
+static inline bool map_is_listed(const struct map *m, uint32_t partition, uint32_t replicas,
+                                 uint32_t node)
+{
+    if (map_is_replica(m, partition, replicas, node))
+        return true;
+    const uint8_t *row = m->previous_count > 0 ? map_previous(m, partition) : NULL;
+    bool found = false;
+    for (uint32_t k = 0; row != NULL && k < replicas; k++)
+        found |= map_row_replica(row, k) == node;
+    return found;
+}
+/* The epoch since which the node is a replica of the partition, in either layout; 0: it is none. */
+static inline uint64_t map_listed_since(const struct map *m, uint32_t partition, uint32_t node)
+{
+    for (uint32_t k = 0; k < m->width; k++)
+        if (map_replica(m, partition, k) == node)
+            return map_replica_since(m, partition, k);
+    const uint8_t *row = m->previous_count > 0 ? map_previous(m, partition) : NULL;
+    for (uint32_t k = 0; row != NULL && k < m->width; k++)
+        if (map_row_replica(row, k) == node)
+            return map_row_since(m, row, k);
+    return 0;
+}
 static inline bool map_padded_text_valid(const uint8_t *p, size_t len)
 {
     size_t n = 0;
@@ -263,6 +329,24 @@ static inline int map_check_collections(const struct map *m)
     }
     return 0;
 }
+static inline int map_check_previous(const struct map *m)
+{
+    size_t size = map_row_size(m->width);
+    for (uint32_t i = 0; i < m->previous_count; i++) {
+        const uint8_t *row = m->previous + i * size;
+        uint32_t partition = kho_load32(row);
+        if (partition >= m->partitions || (i > 0 && partition <= kho_load32(row - size)))
+            return KHO_EMAP;
+        for (uint32_t k = 0; k < m->width; k++) {
+            if (map_row_replica(row, k) >= m->node_count || map_row_since(m, row, k) > m->epoch)
+                return KHO_EMAP;
+            for (uint32_t j = 0; j < k; j++)
+                if (map_row_replica(row, j) == map_row_replica(row, k))
+                    return KHO_EMAP;
+        }
+    }
+    return 0;
+}
 /* Checks `length` bytes and makes the view. 0; KHO_EMALFORMED (no map, or cut short);
  * KHO_ECHECKSUM; KHO_EVERSION (a newer format); KHO_EMAP (a field breaks its rule above). */
 static inline int map_decode(const uint8_t *bytes, size_t length, struct map *ret)
@@ -270,7 +354,7 @@ static inline int map_decode(const uint8_t *bytes, size_t length, struct map *re
     if (length < KHO_MAP_HEAD || kho_load32(bytes) != KHO_MAP_MAGIC ||
         kho_load32(bytes + 76) != length || length > KHO_MAP_SIZE_MAX)
         return KHO_EMALFORMED;
-    if (kho_load16(bytes + 6) > 1)
+    if (kho_load16(bytes + 6) > KHO_MAP_FORMAT)
         return KHO_EVERSION;
     struct kho_id hash = map_hash(bytes, length);
     if (memcmp(hash.bytes, bytes + 32, 16) != 0)
@@ -290,6 +374,7 @@ static inline int map_decode(const uint8_t *bytes, size_t length, struct map *re
         .collection_count = kho_load16(bytes + 66),
         .home = kho_load16(bytes + 68),
         .changed_ms = kho_load64(bytes + 80),
+        .previous_count = kho_load32(bytes + 88),
     };
     memcpy(m.cluster.bytes, bytes + 8, 16);
     if (kho_id_is_zero(&m.cluster) || m.epoch < 1 || m.epoch > UINT32_MAX || m.partitions < 1 ||
@@ -301,14 +386,17 @@ static inline int map_decode(const uint8_t *bytes, size_t length, struct map *re
         m.width > KHO_MAP_REPLICAS_MAX)
         return KHO_EMAP;
     if (m.node_count < m.width || m.node_count > KHO_MAP_NODES_MAX || m.home >= m.node_count ||
-        m.collection_count > KHO_MAP_COLLECTIONS_MAX || kho_load16(bytes + 70) != 0)
+        m.collection_count > KHO_MAP_COLLECTIONS_MAX ||
+        kho_load16(bytes + 70) != (m.previous_count > 0) || m.previous_count > m.partitions ||
+        kho_load16(bytes + 6) != (m.previous_count > 0 ? 2 : 1))
         return KHO_EMAP;
     size_t cells = (size_t)m.partitions * m.width;
     m.nodes = bytes + KHO_MAP_HEAD;
     m.collections = m.nodes + (size_t)m.node_count * KHO_MAP_NODE;
     m.table = m.collections + (size_t)m.collection_count * KHO_MAP_COLLECTION;
     m.since = m.table + cells * 2;
-    if ((size_t)(m.since - bytes) + cells * 4 != length)
+    m.previous = m.since + cells * 4;
+    if ((size_t)(m.previous - bytes) + m.previous_count * map_row_size(m.width) != length)
         return KHO_EMALFORMED;
     if (map_check_nodes(&m) != 0 || map_check_collections(&m) != 0)
         return KHO_EMAP;
@@ -319,13 +407,16 @@ static inline int map_decode(const uint8_t *bytes, size_t length, struct map *re
                 map_replica_since(&m, p, k) > m.epoch)
                 return KHO_EMAP;
         }
+    if (map_check_previous(&m) != 0)
+        return KHO_EMAP;
     *ret = m;
     return 0;
 }
 
 /* --- Building: admin tools and tests only. ---------------------------------------------------- */
 
-/* The parts of a map to be encoded. `table` and `since` hold partitions x width cells. */
+/* The parts of a map to be encoded. `table` and `since` hold partitions x width cells, `previous`
+ * previous_count rows in their bytes. */
 struct map_parts {
     struct kho_id cluster;
     uint64_t epoch, seed, changed_ms;
@@ -336,13 +427,16 @@ struct map_parts {
     const struct map_collection *collections;
     const uint16_t *table;
     const uint32_t *since;
+    const uint8_t *previous;
+    uint32_t previous_count;
 };
 
 static inline size_t map_size(const struct map_parts *parts)
 {
     return KHO_MAP_HEAD + (size_t)parts->node_count * KHO_MAP_NODE +
            (size_t)parts->collection_count * KHO_MAP_COLLECTION +
-           (size_t)parts->partitions * parts->width * 6;
+           (size_t)parts->partitions * parts->width * 6 +
+           parts->previous_count * map_row_size(parts->width);
 }
 /* Copies at most `size` bytes of a text; the rest was zeroed by the caller. */
 static inline void map_put_text(uint8_t *to, const char *text, size_t size)
@@ -356,8 +450,8 @@ static inline void map_encode(const struct map_parts *parts, uint8_t *to)
     size_t length = map_size(parts), cells = (size_t)parts->partitions * parts->width;
     memset(to, 0, length);
     kho_store32(to, KHO_MAP_MAGIC);
-    kho_store16(to + 4, 1);
-    kho_store16(to + 6, 1);
+    kho_store16(to + 4, KHO_MAP_FORMAT);
+    kho_store16(to + 6, parts->previous_count > 0 ? 2 : 1);
     memcpy(to + 8, parts->cluster.bytes, 16);
     kho_store64(to + 24, parts->epoch);
     kho_store64(to + 48, parts->seed);
@@ -369,9 +463,11 @@ static inline void map_encode(const struct map_parts *parts, uint8_t *to)
     kho_store16(to + 64, parts->node_count);
     kho_store16(to + 66, parts->collection_count);
     kho_store16(to + 68, parts->home);
+    kho_store16(to + 70, parts->previous_count > 0);
     kho_store32(to + 72, 1);
     kho_store32(to + 76, (uint32_t)length);
     kho_store64(to + 80, parts->changed_ms);
+    kho_store32(to + 88, parts->previous_count);
     uint8_t *p = to + KHO_MAP_HEAD;
     for (uint32_t i = 0; i < parts->node_count; i++, p += KHO_MAP_NODE) {
         const struct map_node *n = &parts->nodes[i];
@@ -401,6 +497,8 @@ static inline void map_encode(const struct map_parts *parts, uint8_t *to)
     p += cells * 2;
     for (size_t i = 0; i < cells; i++)
         kho_store32(p + i * 4, parts->since[i]);
+    if (parts->previous_count > 0)
+        memcpy(p + cells * 4, parts->previous, parts->previous_count * map_row_size(parts->width));
     struct kho_id hash = map_hash(to, length);
     memcpy(to + 32, hash.bytes, 16);
 }

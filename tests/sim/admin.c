@@ -5,6 +5,7 @@
 #include "workload.h"
 
 #include <errno.h>
+#include <kho/map.h>
 
 struct errand {
     struct answer answer;
@@ -78,6 +79,72 @@ void admin_collection(struct workload *w)
     sim_fault(w->sim, SIM_FAULT_collection);
     struct errand *errand = errand_make(w);
     errand_begun(errand, answer_collection_create(&errand->answer, end, name, w->plan.deadline_ms));
+}
+
+const struct map *workload_map(const struct workload *w)
+{
+    const struct map *newest = NULL;
+    for (uint32_t n = 0; n < w->cluster->options.nodes; n++) {
+        const struct node *node = &w->cluster->nodes[n];
+        for (uint32_t s = 0; node->up && s < node->shard_count; s++) {
+            const struct map *map = shard_map(node->shards[s].shard);
+            if (map != NULL && (newest == NULL || map->epoch > newest->epoch))
+                newest = map;
+        }
+    }
+    return newest;
+}
+
+uint32_t workload_replica(const struct workload *w, uint32_t partition, uint32_t k)
+{
+    const struct map *map = workload_map(w);
+    return map != NULL ? map_replica(map, partition, k)
+                       : (partition + k) % w->cluster->options.nodes;
+}
+
+/* Never fewer nodes that hold something than replicas: the change would be refused. */
+static enum kho_node_verb verb_draw(struct workload *w, const struct map *map)
+{
+    uint32_t up = 0;
+    for (uint32_t i = 0; i < map->node_count; i++) {
+        struct map_node node;
+        map_node(map, i, &node);
+        up += node.state == MAP_NODE_UP;
+    }
+    switch (dice_below(&w->admin_dice, 8)) {
+    case 0:
+    case 1:
+        return up > map->width ? KHO_NODE_DRAIN : KHO_NODE_UNDRAIN;
+    case 2:
+    case 3:
+        return KHO_NODE_UNDRAIN;
+    case 4:
+        return KHO_NODE_HOME;
+    case 5:
+        return KHO_NODE_BALANCE;
+    default:
+        return KHO_NODE_SET;
+    }
+}
+
+void admin_member(struct workload *w)
+{
+    struct client_end *end = client_draw(w);
+    const struct map *map = workload_map(w);
+    const struct cluster_options *o = &w->cluster->options;
+    if (end == NULL || map == NULL || w->admin_calls >= w->plan.admins || w->plan.beyond ||
+        o->nodes <= o->replicas || o->ballast > 0)
+        return;
+    struct kho_node_change change = {
+        .struct_size = sizeof change,
+        .verb = verb_draw(w, map),
+        .name = w->cluster->nodes[dice_below(&w->admin_dice, o->nodes)].name,
+        .weight = (unsigned)dice_between(&w->admin_dice, 1, 3)};
+    sim_trace(w->sim, "admin: client %u changes node %s: %d", end->index, change.name,
+              (int)change.verb);
+    sim_fault(w->sim, SIM_FAULT_member);
+    struct errand *errand = errand_make(w);
+    errand_begun(errand, answer_member(&errand->answer, end, &change, w->plan.deadline_ms));
 }
 
 static void readmit_try(void *owner, uint64_t arg)

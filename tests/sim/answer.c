@@ -297,6 +297,14 @@ int answer_readmit(struct answer *a, struct client_end *end, const char *node, u
                  client_readmit(end->client, node, deadline_ms, a, client_end_now(end), &a->call));
 }
 
+int answer_member(struct answer *a, struct client_end *end, const struct kho_node_change *change,
+                  uint32_t deadline_ms)
+{
+    begin(a, end, CLIENT_MEMBER);
+    return begun(a, end,
+                 client_member(end->client, change, deadline_ms, a, client_end_now(end), &a->call));
+}
+
 int answer_collection_create(struct answer *a, struct client_end *end, const char *name,
                              uint32_t deadline_ms)
 {

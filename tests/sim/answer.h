@@ -42,6 +42,8 @@ int answer_flush(struct answer *answer, struct client_end *end, uint32_t deadlin
 int answer_map_push(struct answer *answer, struct client_end *end, uint32_t deadline_ms);
 int answer_readmit(struct answer *answer, struct client_end *end, const char *node,
                    uint32_t deadline_ms);
+int answer_member(struct answer *answer, struct client_end *end,
+                  const struct kho_node_change *change, uint32_t deadline_ms);
 int answer_collection_create(struct answer *answer, struct client_end *end, const char *name,
                              uint32_t deadline_ms);
 

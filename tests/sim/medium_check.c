@@ -4,6 +4,7 @@
 #include "known.h"
 #include "raw.h"
 #include <kho/hash.h>
+#include <kho/map.h>
 
 /* --- The disks ---------------------------------------------------------------------------------
  */
@@ -77,27 +78,48 @@ static uint32_t partition_of(const struct workload *w, const struct slot *slot)
     return (uint32_t)(low % w->cluster->options.partitions);
 }
 
-static void slot_check(struct workload *w, const struct known *known,
-                       const struct medium_view *view, const struct slot *slot, bool repaired)
+/* On how many disks of these nodes is the key, at that version or newer? Weak ones aside. */
+static uint32_t slot_count(struct workload *w, const struct medium_view *view,
+                           const struct slot *slot, struct version least, const uint16_t *nodes,
+                           bool repaired, uint32_t *ret_weak)
 {
     const struct cluster_options *o = &w->cluster->options;
-    uint32_t partition = partition_of(w, slot), there = 0, weak = 0;
-    struct version least = known->least[slot->history_key];
-    if (version_is_zero(least))
-        return;
+    uint32_t partition = partition_of(w, slot), there = 0;
+    *ret_weak = 0;
     for (uint32_t k = 0; k < o->replicas; k++) {
-        uint32_t n = (partition + k) % o->nodes;
+        uint32_t n = nodes[k];
         const struct medium_record *r = medium_scan_newest(
             &view->scans[n][partition % o->shards], slot->event ? 2 : 1, slot->bytes, slot->len);
         bool has = r != NULL && version_compare(r->version, least) >= 0;
         bool is_weak = !repaired && node_weak(w, &w->cluster->nodes[n]);
-        weak += is_weak;
+        *ret_weak += is_weak;
         there += has && !is_weak;
         if (!has)
             sim_trace(w->sim, "the disk of n%u has version %llu.%u of key %u", n,
                       (unsigned long long)(r != NULL ? r->version.counter : 0),
                       r != NULL ? r->version.writer : 0, slot->history_key);
     }
+    return there;
+}
+
+/* In both layouts, while one changes: what was acknowledged before has its majority in the previous
+ * one, what is acknowledged since in each. */
+static void slot_check(struct workload *w, const struct known *known,
+                       const struct medium_view *view, const struct slot *slot, bool repaired)
+{
+    const struct cluster_options *o = &w->cluster->options;
+    uint32_t partition = partition_of(w, slot);
+    struct version least = known->least[slot->history_key];
+    const struct map *map = workload_map(w);
+    const uint8_t *row = map != NULL ? map_previous(map, partition) : NULL;
+    uint16_t nodes[KHO_MAP_REPLICAS_MAX];
+    uint32_t weak;
+    if (version_is_zero(least))
+        return;
+    for (uint32_t k = 0; k < o->replicas; k++)
+        nodes[k] =
+            row != NULL ? map_row_replica(row, k) : (uint16_t)workload_replica(w, partition, k);
+    uint32_t there = slot_count(w, view, slot, least, nodes, repaired, &weak);
     uint32_t wanted = repaired ? o->replicas : o->write_quorum - weak;
     w->checked.keys++;
     if (there < wanted)
@@ -106,6 +128,8 @@ static void slot_check(struct workload *w, const struct known *known,
                  "where %u must have it",
                  repaired ? "after repair" : "healed", slot->history_key,
                  (unsigned long long)least.counter, least.writer, there, wanted);
+    if (repaired && row != NULL)
+        sim_fail(w->sim, "after repair, partition %u still moves", partition);
 }
 
 void medium_check_records(struct workload *w, const struct medium_view *view, bool repaired)

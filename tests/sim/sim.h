@@ -75,7 +75,8 @@ struct sim_item {
     X(cut)                                                                                         \
     /* admins */                                                                                   \
     X(repair)                                                                                      \
-    X(collection)
+    X(collection)                                                                                  \
+    X(member)
 
 enum sim_fault {
 #define SIM_FAULT_ENUM(name) SIM_FAULT_##name,

@@ -44,6 +44,7 @@ static const uint8_t rarity[SIM_FAULT_COUNT] = {
     [SIM_FAULT_slow_reader] = 16,
     [SIM_FAULT_repair] = 6,
     [SIM_FAULT_collection] = 2,
+    [SIM_FAULT_member] = 4,
 };
 
 /* Those that need more than their moment to come about: a segment that is recycled just then, a
@@ -219,6 +220,9 @@ static void trouble_run(struct trouble *t)
         break;
     case SIM_FAULT_collection:
         admin_collection(w);
+        break;
+    case SIM_FAULT_member:
+        admin_member(w);
         break;
     default:
         trouble_node(t);

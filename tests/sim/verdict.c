@@ -39,7 +39,7 @@ int verdict_probe(struct workload *w, const struct slot *slot, uint32_t k,
     struct key_hash hash = key_hash(collection, slot->bytes, slot->len, w->cluster->map_seed);
     uint32_t partition = (uint32_t)(hash.low & (o->partitions - 1));
     struct raw raw;
-    struct node *node = &w->cluster->nodes[(partition + k) % o->nodes];
+    struct node *node = &w->cluster->nodes[workload_replica(w, partition, k)];
     memset(ret_answer, 0, sizeof *ret_answer);
     int rc = raw_open_shard(&raw, node, partition % node->shard_count, &w->cluster->id, 0);
     if (rc == 0)
@@ -285,7 +285,7 @@ static void probe_all(struct workload *w, bool repaired)
         uint32_t partition = key_partition(collection, slot->bytes, slot->len, w->cluster->map_seed,
                                            KHO_NO_SEPARATOR, o->partitions, hash);
         for (uint32_t k = 0; k < o->replicas && !w->sim->failed; k++) {
-            uint32_t n = (partition + k) % o->nodes;
+            uint32_t n = workload_replica(w, partition, k);
             struct wire_probe_answer got = {0};
             int rc = probe(&raws[n * shards + partition % shards], slot, partition, hash, &got);
             if (rc == 0 && got.state == WIRE_VALUE_UNKNOWN &&

@@ -22,7 +22,7 @@ static void shape_draw(const struct sim *sim, struct cluster_options *o)
 {
     cluster_options_init(o);
     o->nodes = one_in(sim, "four nodes", 4) ? 4 : 3;
-    if (one_in(sim, "many nodes", 10)) {
+    if (one_in(sim, "many nodes", 5)) {
         o->nodes = (uint32_t)draw(sim, "nodes", 5, 7);
         if (one_in(sim, "five replicas", 2)) {
             o->replicas = 5;

@@ -194,6 +194,12 @@ void admin_collection(struct workload *workload);
 void admin_wipe(struct workload *workload);
 /* Lets it in now, waiting for it. */
 void admin_readmit(struct workload *workload, struct client_end *end);
+/* Changes what some node holds, where there are more nodes than replicas. */
+void admin_member(struct workload *workload);
+/* The newest map that some node holds. NULL: nobody has one. */
+const struct map *workload_map(const struct workload *workload);
+/* Replica k of a partition in that map, as an index of the cluster's nodes. */
+uint32_t workload_replica(const struct workload *workload, uint32_t partition, uint32_t k);
 
 /* --- memory.c: nodes whose memory is used up -------------------------------------------------- */
 

@@ -252,12 +252,109 @@ static void test_rules(void **state)
     expect_refused(&made);
 }
 
+/* Rows of a previous layout: partition 3 was on a, b, d and partition 9 on b, c, a. */
+static void make_previous(uint8_t rows[2 * 64])
+{
+    static const uint16_t nodes[2][3] = {{0, 1, 3}, {1, 2, 0}};
+    static const uint32_t partitions[2] = {3, 9}, since[2] = {1, 2};
+    size_t size = map_row_size(3);
+    for (uint32_t i = 0; i < 2; i++) {
+        kho_store32(rows + i * size, partitions[i]);
+        for (uint32_t k = 0; k < 3; k++) {
+            kho_store16(rows + i * size + 4 + k * 2, nodes[i][k]);
+            kho_store32(rows + i * size + 10 + k * 4, since[i]);
+        }
+    }
+}
+
+/* While a layout changes, a node of either is listed, each since its own epoch; a reader that knows
+ * one layout only is told to leave the map alone. */
+static void test_previous_layout(void **state)
+{
+    (void)state;
+    struct made made;
+    struct map m;
+    uint8_t rows[2 * 64];
+    make_parts(&made); /* partition p is on p, p + 1, p + 2 of 4 nodes */
+    assert_int_equal(encode_and_decode(&made, &m), 0);
+    assert_int_equal(kho_load16(made.bytes + 6), 1);
+    assert_null(map_previous(&m, 3));
+    make_previous(rows);
+    made.parts.previous = rows;
+    made.parts.previous_count = 2;
+    assert_int_equal(encode_and_decode(&made, &m), 0);
+    assert_int_equal(kho_load16(made.bytes + 6), 2);
+    assert_int_equal(m.previous_count, 2);
+    for (uint32_t p = 0; p < 16; p++)
+        assert_int_equal(map_previous(&m, p) != NULL, p == 3 || p == 9);
+    assert_int_equal(map_row_replica(map_previous(&m, 3), 2), 3);
+    assert_int_equal(map_row_since(&m, map_previous(&m, 9), 1), 2);
+    /* 9 is on b, c, d now and was on b, c, a: all of them are listed, a since 2. */
+    assert_false(map_is_replica(&m, 9, 3, 0));
+    for (uint32_t n = 0; n < 4; n++)
+        assert_true(map_is_listed(&m, 9, 3, n));
+    assert_int_equal(map_listed_since(&m, 9, 0), 2);
+    assert_int_equal(map_listed_since(&m, 9, 1), 1);
+    /* A collection of two replicas: a was none of them in either layout. */
+    assert_false(map_is_listed(&m, 9, 2, 0));
+    assert_false(map_is_listed(&m, 8, 3, 3));
+    free(made.bytes);
+}
+
+/* Rows that break a rule: not rising, of no partition, a node twice, no node, from an epoch to
+ * come, or announced and not there. */
+static void test_previous_rules(void **state)
+{
+    (void)state;
+    static const struct {
+        size_t at;
+        uint32_t value, bytes;
+    } bad[] = {{22, 3, 4}, {22, 2, 4}, {22, 16, 4}, {4, 1, 2}, {6, 4, 2}, {10, 4, 4}};
+    struct made made;
+    struct map m;
+    uint8_t rows[2 * 64];
+    for (size_t i = 0; i < KHO_COUNT_OF(bad); i++) {
+        make_parts(&made);
+        make_previous(rows);
+        if (bad[i].bytes == 4)
+            kho_store32(rows + bad[i].at, bad[i].value);
+        else
+            kho_store16(rows + bad[i].at, (uint16_t)bad[i].value);
+        made.parts.previous = rows;
+        made.parts.previous_count = 2;
+        assert_int_equal(encode_and_decode(&made, &m), KHO_EMAP);
+        free(made.bytes);
+        made.bytes = NULL;
+    }
+    make_parts(&made);
+    make_previous(rows);
+    made.parts.previous = rows;
+    made.parts.previous_count = 2;
+    assert_int_equal(encode_and_decode(&made, &m), 0);
+    static const struct {
+        size_t at;
+        uint16_t value;
+    } head[] = {{70, 0}, {6, 1}, {88, 1}, {88, 3}, {88, 0}};
+    for (size_t i = 0; i < KHO_COUNT_OF(head); i++) {
+        uint8_t *bytes = malloc(made.length);
+        assert_non_null(bytes);
+        memcpy(bytes, made.bytes, made.length);
+        kho_store16(bytes + head[i].at, head[i].value);
+        struct kho_id hash = map_hash(bytes, made.length);
+        memcpy(bytes + 32, hash.bytes, 16);
+        assert_true(map_decode(bytes, made.length, &m) < 0);
+        free(bytes);
+    }
+    free(made.bytes);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip), cmocka_unit_test(test_collections),
-        cmocka_unit_test(test_too_long),   cmocka_unit_test(test_flipped_bits),
-        cmocka_unit_test(test_rules),
+        cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_collections),
+        cmocka_unit_test(test_too_long),       cmocka_unit_test(test_flipped_bits),
+        cmocka_unit_test(test_rules),          cmocka_unit_test(test_previous_layout),
+        cmocka_unit_test(test_previous_rules),
     };
     return cmocka_run_group_tests_name("map", tests, NULL, NULL);
 }

@@ -144,6 +144,7 @@ static void merge_begin(struct client *client, struct merge *merge, uint8_t vote
     merge->partition_to = PARTITIONS;
     merge->limit = 100;
     merge->replicas = REPLICAS;
+    merge->layouts = (struct layouts){(1u << REPLICAS) - 1, (1u << REPLICAS) - 1};
     merge->votes = votes;
     merge->deadline_ns = CLIENT_NEVER;
     merge->end = merged;
